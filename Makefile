@@ -1,0 +1,67 @@
+# Every command sets up what it needs by itself; nothing is done twice when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILES ?=
+# pytest-xdist: two workers, because the promise is "under 12 minutes on 2 cores".
+WORKERS ?= 2
+
+.PHONY: env test-env demo up test test-full lint bench layers synth fuzz soak lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [FILES=\"a.tif b/\"]  the whole system on this machine, with real files"
+	@echo "make test | test-full          every check at its smallest size | at full size"
+	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
+
+# The environment: plain pip with hashes. The stamp names the lock it was made from.
+$(VENV)/.run: requirements/run.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements/test.lock $(VENV)/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/test.lock
+	@touch $@
+
+env: $(VENV)/.run
+test-env: $(VENV)/.test
+
+demo: $(VENV)/.run
+	@$(BIN)/python -m heavylift_local.demo $(FILES)
+
+up: $(VENV)/.run
+	@$(BIN)/heavylift up
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	bash tests/system_packages.sh
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
+
+test-full: lint
+	bash tests/system_packages.sh
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
+	$(BIN)/python -m pytest -m full --timeout 7200
+
+bench: $(VENV)/.test
+	@for script in bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# Not built yet: each says so and fails, rather than pretending.
+layers synth fuzz soak:
+	@echo "make $@: not built yet" >&2; exit 2
+
+# Refreshing the locks is the only command that wants uv.
+UV_COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header -q
+RUN_EXTRAS = --extra base --extra image --extra detect --extra dicom --extra client --extra local --extra build
+lock:
+	$(UV_COMPILE) $(RUN_EXTRAS) --extra test -o requirements/test.lock
+	$(UV_COMPILE) $(RUN_EXTRAS) -c requirements/test.lock -o requirements/run.lock
+
+clean:
+	rm -rf $(VENV) build cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The Python client of heavylift: uploads, downloads and the ``heavylift`` command."""
