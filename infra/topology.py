@@ -1,0 +1,381 @@
+"""The one description of the system: what exists, who may call what, and with which limits.
+
+Plain data; imports nothing heavy. The local stack runs it as it stands and the CDK app makes
+CloudFormation of it, so the two cannot drift apart.
+
+Names here are logical ("staging", "validate"): each realisation gives them its physical names. An
+environment value may hold ``{bucket:NAME}``, ``{table}``, ``{queue:NAME}`` (a queue's URL) or ``{bus}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+READ, WRITE, ADMIN = "heavylift/read", "heavylift/write", "heavylift/admin"
+SCOPES = (READ, WRITE, ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClass:
+    """Keys that begin ``<name>/`` and how long they live; None means until somebody deletes them."""
+
+    name: str
+    expire_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    name: str
+    classes: tuple[KeyClass, ...]
+    versioned: bool = False
+    abort_incomplete_days: int | None = None
+    cors_methods: tuple[str, ...] = ()
+    cors_expose: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A sparse, keys-only index of the table; readers fetch the items themselves by BatchGetItem."""
+
+    name: str
+    partition_key: str
+    sort_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    name: str
+    partition_key: str
+    sort_key: str
+    ttl_attribute: str
+    indexes: tuple[Index, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue with its dead-letter queue ``<name>-dlq``.
+
+    visibility = 6 x the function's timeout (AWS's advice for an SQS source), so that a message is not
+    handed out again while its function may still be at work.
+    """
+
+    name: str
+    visibility_s: int
+    receive_count_max: int = 5
+    retention_days: int = 4
+    dlq_retention_days: int = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Objects created in ``bucket`` under ``prefix`` go to ``queue``. One rule, one queue, one owner per lane."""
+
+    name: str
+    bucket: str
+    prefix: str
+    queue: str
+
+    def pattern(self, bucket_name: str) -> dict[str, object]:
+        """The EventBridge event pattern for the bucket's physical name."""
+        return {
+            "source": ["aws.s3"],
+            "detail-type": ["Object Created"],
+            "detail": {"bucket": {"name": [bucket_name]}, "object": {"key": [{"prefix": self.prefix}]}},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    scope: str | None = WRITE
+    """JWT scope; None = no authorizer at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """IAM actions on resources: ``staging`` (the bucket), ``staging/in/*`` (its objects), ``table``,
+    ``table/index/*``, ``queue:NAME``, ``bus``."""
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An SQS event source: one message fails alone (ReportBatchItemFailures)."""
+
+    queue: str
+    batch_size: int = 1
+    batch_window_s: int = 0
+    concurrency_max: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: str
+    memory_mb: int
+    timeout_s: int
+    layers: tuple[str, ...]
+    allows: tuple[Allow, ...]
+    routes: tuple[Route, ...] = ()
+    source: Source | None = None
+    schedule_minutes: int | None = None
+    ephemeral_mb: int = 512
+    recursive_loop: str = "terminate"
+    """``allow`` for functions that continue themselves; our own hop guard stands in Lambda's place."""
+    concurrency_reserved: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+BUCKETS = (
+    Bucket(
+        "staging",
+        # 14 days: the quarantine, within which a rejected or failed file can be retried.
+        (KeyClass("in", 14), KeyClass("dicom", 14)),
+        abort_incomplete_days=7,
+        cors_methods=("PUT", "POST", "GET", "HEAD"),
+        cors_expose=("ETag", "x-amz-checksum-sha256"),
+    ),
+    Bucket(
+        "store",
+        (KeyClass("files"), KeyClass("dicom")),
+        versioned=True,
+        abort_incomplete_days=7,
+        cors_methods=("GET", "HEAD"),
+        cors_expose=("ETag", "Content-Range", "Content-Length"),
+    ),
+    Bucket(
+        "derived",
+        (
+            KeyClass("thumbnails"),
+            KeyClass("reports"),
+            KeyClass("dicom"),
+            KeyClass("frames"),
+            KeyClass("manifests"),
+            KeyClass("archives", 7),
+            KeyClass("requests", 7),
+            KeyClass("work", 1),
+        ),
+        abort_incomplete_days=2,
+        cors_methods=("GET", "HEAD"),
+        cors_expose=("ETag", "Content-Range", "Content-Length"),
+    ),
+)
+
+TABLE = Table(
+    "heavylift",
+    "pk",
+    "sk",
+    "ttl",
+    (
+        Index("list", "list_pk", "list_sk"),
+        Index("status", "status_pk", "status_sk"),
+        Index("fingerprint", "fingerprint_pk", "fingerprint_sk"),
+        Index("logical", "logical_pk", "logical_sk"),
+        Index("due", "due_pk", "due_sk"),
+    ),
+)
+
+QUEUES = (
+    Queue("validate", visibility_s=6 * 300),
+    Queue("thumbnail", visibility_s=6 * 900),
+)
+
+RULES = (
+    Rule("staging-in", "staging", "in/", "validate"),
+    Rule("store-files", "store", "files/", "thumbnail"),
+)
+
+_RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
+_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
+
+FUNCTIONS = (
+    Function(
+        "initiate",
+        memory_mb=1024,
+        timeout_s=29,
+        layers=("base",),
+        routes=(Route("POST", "/v1/uploads"),),
+        allows=(
+            Allow(("s3:PutObject", "s3:AbortMultipartUpload"), ("staging/in/*", "staging/dicom/*")),
+            Allow(
+                (
+                    "dynamodb:GetItem",
+                    "dynamodb:PutItem",
+                    "dynamodb:UpdateItem",
+                    "dynamodb:DeleteItem",
+                    "dynamodb:BatchWriteItem",
+                ),
+                ("table",),
+            ),
+        ),
+    ),
+    Function(
+        "sign",
+        memory_mb=256,
+        timeout_s=10,
+        layers=(),
+        routes=(Route("POST", "/v1/uploads/{id}/parts"),),
+        allows=(
+            Allow(("s3:PutObject",), ("staging/in/*", "staging/dicom/*")),
+            Allow(("dynamodb:GetItem",), ("table",)),
+        ),
+    ),
+    Function(
+        "complete",
+        memory_mb=512,
+        timeout_s=29,
+        layers=("base",),
+        routes=(
+            Route("POST", "/v1/uploads/{id}/complete"),
+            Route("POST", "/v1/uploads/{id}/retry"),
+            Route("DELETE", "/v1/uploads/{id}"),
+        ),
+        allows=(
+            Allow(("s3:ListBucket",), ("staging", "store")),
+            Allow(
+                (
+                    "s3:GetObject",
+                    "s3:PutObject",
+                    "s3:DeleteObject",
+                    "s3:AbortMultipartUpload",
+                    "s3:ListMultipartUploadParts",
+                ),
+                ("staging/in/*", "staging/dicom/*"),
+            ),
+            Allow(("s3:PutObject",), ("derived/manifests/*",)),
+            _RECORD_WRITE,
+            Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
+        ),
+    ),
+    Function(
+        "sessions",
+        memory_mb=512,
+        timeout_s=29,
+        layers=("base",),
+        routes=(
+            Route("GET", "/v1/uploads", READ),
+            Route("GET", "/v1/uploads/{id}", READ),
+            Route("GET", "/v1/uploads/{id}/parts/{n}", READ),
+            Route("GET", "/v1/files", READ),
+            Route("GET", "/v1/files/{id}", READ),
+            Route("GET", "/v1/files/{id}/events", READ),
+            Route("GET", "/v1/files/{id}/content", READ),
+            Route("GET", "/v1/files/{id}/thumbnails/{size}", READ),
+            Route("GET", "/v1/stats", READ),
+            Route("GET", "/v1/health", None),
+        ),
+        allows=(
+            Allow(("s3:ListMultipartUploadParts",), ("staging/in/*", "staging/dicom/*")),
+            Allow(("s3:ListBucket",), ("staging", "store", "derived")),
+            Allow(("s3:GetObject",), ("store/files/*", "derived/thumbnails/*", "derived/manifests/*")),
+            _RECORD_READ,
+            # The key that seals page tokens is made by whoever needs it first.
+            Allow(("dynamodb:PutItem",), ("table",)),
+        ),
+    ),
+    Function(
+        "validate",
+        memory_mb=1769,
+        timeout_s=300,
+        layers=("base", "detect"),
+        source=Source("validate", concurrency_max=50),
+        recursive_loop="allow",
+        allows=(
+            Allow(("s3:ListBucket",), ("staging", "store")),
+            Allow(("s3:GetObject", "s3:DeleteObject"), ("staging/in/*",)),
+            Allow(
+                ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+                ("store/files/*",),
+            ),
+            _RECORD_WRITE,
+            Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:validate",)),
+        ),
+    ),
+    Function(
+        "thumbnail",
+        memory_mb=1769,
+        timeout_s=900,
+        layers=("base", "image"),
+        source=Source("thumbnail", concurrency_max=20),
+        recursive_loop="allow",
+        allows=(
+            Allow(("s3:ListBucket",), ("store",)),
+            Allow(("s3:GetObject", "s3:GetObjectVersion"), ("store/files/*",)),
+            Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/thumbnails/*",)),
+            _RECORD_WRITE,
+            Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:thumbnail",)),
+        ),
+    ),
+    Function(
+        "sweep",
+        memory_mb=512,
+        timeout_s=300,
+        layers=("base",),
+        schedule_minutes=15,
+        concurrency_reserved=1,
+        allows=(
+            Allow(("s3:ListBucket",), ("staging",)),
+            Allow(
+                ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObject", "s3:GetObject"),
+                ("staging/in/*", "staging/dicom/*"),
+            ),
+            Allow(
+                (
+                    "dynamodb:GetItem",
+                    "dynamodb:BatchGetItem",
+                    "dynamodb:PutItem",
+                    "dynamodb:UpdateItem",
+                    "dynamodb:Query",
+                    "dynamodb:Scan",
+                ),
+                ("table", "table/index/*"),
+            ),
+            Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
+        ),
+    ),
+)
+
+# What every function is told. Settings keep their defaults unless a deployer gives others.
+ENVIRONMENT: Mapping[str, str] = {
+    "STAGING_BUCKET": "{bucket:staging}",
+    "STORE_BUCKET": "{bucket:store}",
+    "DERIVED_BUCKET": "{bucket:derived}",
+    "TABLE_NAME": "{table}",
+    "VALIDATE_QUEUE_URL": "{queue:validate}",
+    "THUMBNAIL_QUEUE_URL": "{queue:thumbnail}",
+}
+
+# What a deployer may set; each is read by heavylift.settings and described in docs/settings.md.
+SETTINGS: tuple[str, ...] = (
+    "MAX_FILE_SIZE",
+    "PART_SIZE_MIN",
+    "SIGNATURE_TTL_SECONDS",
+    "SESSION_DAYS",
+    "QUARANTINE_DAYS",
+    "TENANT_CLAIM",
+    "PAD_COLOR",
+    "LOG_LEVEL",
+    "MAX_MEMORY_MB",
+    "MEMORY_BUFFER_MB",
+    "LARGE_FILE_THRESHOLD_MB",
+    "TIFF_CHUNK_SIZE",
+    "ENABLE_TIFF_CHUNKING",
+)
+
+
+def function(name: str) -> Function:
+    """The function called ``name``; KeyError when there is none."""
+    return {f.name: f for f in FUNCTIONS}[name]
+
+
+def queue(name: str) -> Queue:
+    """The queue called ``name``; KeyError when there is none."""
+    return {q.name: q for q in QUEUES}[name]
+
+
+def unauthorized_routes() -> tuple[str, ...]:
+    """``METHOD path`` of every route without an authorizer, by name."""
+    return tuple(f"{r.method} {r.path}" for f in FUNCTIONS for r in f.routes if r.scope is None)
