@@ -66,7 +66,13 @@ class ReadAhead:
     """
 
     def __init__(
-        self, fetch: Fetch, size_bytes: int, *, head_bytes: int = 65_536, block_bytes: int = 65_536, blocks_max: int = 64
+        self,
+        fetch: Fetch,
+        size_bytes: int,
+        *,
+        head_bytes: int = 65_536,
+        block_bytes: int = 65_536,
+        blocks_max: int = 64,
     ) -> None:
         self._fetch = fetch
         self._size = size_bytes

@@ -1,0 +1,28 @@
+"""Identifiers made by the server: ULIDs (48 bits of time, 80 of chance, Crockford's base 32, sortable)."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ULID_PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+FILE_ID_PATTERN = re.compile(rf"{ULID_PATTERN.pattern}(-[0-9]{{6}})?")
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def new_ulid(now_s: float | None = None) -> str:
+    """A new ULID for ``now_s`` (seconds since 1970; the clock when None)."""
+    milliseconds = int((time.time() if now_s is None else now_s) * 1000)
+    number = (milliseconds << 80) | int.from_bytes(os.urandom(10))
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def is_file_id(text: str) -> bool:
+    """Whether ``text`` has the form of an upload's or a batch file's id."""
+    return FILE_ID_PATTERN.fullmatch(text) is not None
+
+
+def is_tenant(text: object) -> bool:
+    return isinstance(text, str) and TENANT_PATTERN.fullmatch(text) is not None

@@ -1,0 +1,60 @@
+"""Every S3 key of the system is built and read here; keys hold server-made ids and numbers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heavylift.ids import is_file_id, is_tenant
+
+
+@dataclass(frozen=True, slots=True)
+class StagingKey:
+    """What ``<lane>/<tenant>/<file_id>`` names."""
+
+    lane: str
+    tenant: str
+    file_id: str
+
+
+def staging(lane: str, tenant: str, file_id: str) -> str:
+    """Where a client puts its bytes. Lanes: ``in`` and ``dicom``; a batch member's id has its batch's folder."""
+    batch, dash, number = file_id.partition("-")
+    return f"{lane}/{tenant}/{batch}/{int(number)}" if dash else f"{lane}/{tenant}/{file_id}"
+
+
+def store(tenant: str, file_id: str) -> str:
+    """Where a validated file lives."""
+    return f"files/{tenant}/{file_id}"
+
+
+def manifest(tenant: str, file_id: str) -> str:
+    """The part digests of an upload, as JSON."""
+    return f"manifests/{tenant}/{file_id}.json"
+
+
+def thumbnail(tenant: str, file_id: str, attempt: int, size: int) -> str:
+    """A thumbnail; the attempt in the key keeps a slow worker from overwriting its successor's picture."""
+    return f"thumbnails/{tenant}/{file_id}/{attempt}-{size}.jpg"
+
+
+def parse_staging(key: str) -> StagingKey | None:
+    """The inverse of ``staging``; None for a key that we never made."""
+    pieces = key.split("/")
+    if len(pieces) == 3:
+        lane, tenant, file_id = pieces
+    elif len(pieces) == 4 and pieces[3].isascii() and pieces[3].isdecimal() and len(pieces[3]) <= 6:
+        lane, tenant, file_id = pieces[0], pieces[1], f"{pieces[2]}-{int(pieces[3]):06d}"
+    else:
+        return None
+    if lane not in {"in", "dicom"} or not is_tenant(tenant) or not is_file_id(file_id):
+        return None
+    parsed = StagingKey(lane, tenant, file_id)
+    return parsed if staging(lane, tenant, file_id) == key else None
+
+
+def parse_store(key: str) -> tuple[str, str] | None:
+    """(tenant, file_id) of a store key; None for a key that we never made."""
+    pieces = key.split("/")
+    if len(pieces) != 3 or pieces[0] != "files" or not is_tenant(pieces[1]) or not is_file_id(pieces[2]):
+        return None
+    return pieces[1], pieces[2]
