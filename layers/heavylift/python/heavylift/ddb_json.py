@@ -1,4 +1,4 @@
-"""Items of DynamoDB's JSON and back, for str, int, float, bool, None, bytes, list and dict. Stdlib only: ``sign`` uses it."""
+"""Items of DynamoDB's JSON and back: str, int, float, bool, None, bytes, list, dict. Stdlib only: ``sign`` uses it."""
 
 from __future__ import annotations
 

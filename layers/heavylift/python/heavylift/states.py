@@ -44,6 +44,7 @@ class Event(StrEnum):
     FINISH_WITH_ERRORS = "finish_with_errors"  # the file's fault, after promotion
     REJECT = "reject"  # the file's fault, before promotion
     FAIL = "fail"  # ours or the world's, after the last attempt
+    RETRY_ASSEMBLY = "retry_assembly"
     RETRY_VALIDATION = "retry_validation"
     RETRY_PROCESSING = "retry_processing"
     CANCEL = "cancel"
@@ -81,6 +82,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.ASSEMBLE: _S.ASSEMBLING,
         _E.PARTS_MISSING: _S.UPLOADING,
         _E.ARRIVE: _S.STAGED,
+        _E.RETRY_ASSEMBLY: _S.UPLOADING,
         _E.CANCEL: _S.CANCELLED,
         _E.EXPIRE: _S.EXPIRED,
     },
@@ -181,6 +183,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.ASSEMBLE: _S.FAILED,
         _E.ARRIVE: _S.FAILED,
         _E.FAIL: _S.FAILED,
+        _E.RETRY_ASSEMBLY: _S.UPLOADING,
         _E.RETRY_VALIDATION: _S.STAGED,
         _E.RETRY_PROCESSING: _S.FRESH,
         _E.DELETE: _S.DELETED,

@@ -1,0 +1,76 @@
+"""boto3 clients: one session a process, only the clients that are asked for, made on first use."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from heavylift.errors import TransientError
+
+# Answers that say "later": throttling, our own races inside S3, and the world's bad days.
+_LATER = frozenset(
+    {
+        "SlowDown",
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "OperationAborted",
+        "ConditionalRequestConflict",
+        "Throttling",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "TransactionConflictException",
+        "InternalServerError",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "503",
+        "500",
+    }
+)
+
+
+@cache
+def _session() -> Any:
+    return boto3.Session()
+
+
+@cache
+def client(service: str) -> Any:
+    """The shared client of ``service``.
+
+    SigV4 and the regional virtual host are asked for by name: botocore's default presigns SigV2 for the
+    global host in older regions. The endpoint comes from AWS's own environment variables.
+    """
+    return _session().client(
+        service,
+        config=Config(
+            signature_version="s3v4" if service == "s3" else None,
+            s3={"addressing_style": "virtual"} if service == "s3" else None,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=24,  # 16 part copies at once, and room for the rest
+        ),
+    )
+
+
+def error_code(error: ClientError) -> str:
+    """S3's or DynamoDB's code; a HEAD carries no body, so it is the status there."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def later(error: ClientError | BotoCoreError, doing: str) -> TransientError:
+    """The TransientError for an answer that a retry may mend."""
+    code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
+    return TransientError("aws_unavailable", f"AWS did not answer {doing}: {code}.", aws_code=code, doing=doing)
+
+
+def is_later(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return error_code(error) in _LATER or status >= 500

@@ -1,0 +1,233 @@
+"""The record of a file: its shape, its keys, and what a transition writes. No I/O here.
+
+A record lives in one item, ``pk = T#<tenant>#F#<file_id>``, ``sk = F``. Every change raises ``version`` and
+is written under the condition that the version read is still there, so of two writers one loses and reads again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from heavylift import states
+from heavylift.limits import AUDIT_EVENTS_KEPT, LEASE_MARGIN_S
+from heavylift.states import FINAL, Event, State
+
+DUE_SHARDS = 4  # partitions of the sweeper's index: one partition takes 1 000 writes a second
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file from initiate to its end. Times are seconds since 1970, sizes bytes."""
+
+    tenant: str
+    file_id: str
+    name: str
+    size: int
+    status: State
+    version: int = 1
+    kind: str = "other"
+    mode: str = "single"
+    part_size: int = 0
+    part_count: int = 1
+    lane: str = "in"
+    key: str = ""
+    s3_upload_id: str | None = None
+    checksum: str = "sha256"
+    declared_type: str | None = None
+    declared_kind: str | None = None
+    declared_sha256: str | None = None
+    user: str = ""
+    client_id: str | None = None
+    fingerprint: str | None = None
+    logical_id: str | None = None
+    relative_path: str | None = None
+    description: str | None = None
+    data_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Any] | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    expires_at: float = 0.0
+    staged_at: float | None = None
+    finished_at: float | None = None
+    events: tuple[Mapping[str, Any], ...] = ()
+    events_dropped: int = 0
+    stage: str | None = None
+    attempt: int = 0
+    fence: int = 0
+    lease_owner: str | None = None
+    lease_until: float = 0.0
+    resent_at: float = 0.0
+    due_at: float | None = None
+    failure: Mapping[str, Any] | None = None
+    etag: str | None = None
+    store_upload_id: str | None = None
+    store_etag: str | None = None
+    store_version_id: str | None = None
+    checksums: Mapping[str, Any] = field(default_factory=dict)
+    format: str | None = None
+    media_type: str | None = None
+    facts: Mapping[str, Any] | None = None
+    decision: Mapping[str, Any] | None = None
+    thumbnails: tuple[Mapping[str, Any], ...] = ()
+    thumbnail_generated: bool = False
+    preview_generated: bool = False
+    bytes_read: int = 0
+    requests: int = 0
+    stages: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def stored(self) -> bool:
+        return self.status in states.STORED
+
+
+_FIELDS = {f.name for f in fields(FileRecord)}
+
+
+def partition_key(tenant: str, file_id: str) -> str:
+    return f"T#{tenant}#F#{file_id}"
+
+
+def item_key(tenant: str, file_id: str) -> dict[str, str]:
+    return {"pk": partition_key(tenant, file_id), "sk": "F"}
+
+
+def list_partition(tenant: str) -> str:
+    return f"T#{tenant}#FILES"
+
+
+def status_partition(tenant: str, group: str) -> str:
+    return f"T#{tenant}#S#{group}"
+
+
+def fingerprint_partition(tenant: str, fingerprint: str) -> str:
+    return f"T#{tenant}#P#{fingerprint}"
+
+
+def logical_partition(tenant: str, logical_id: str) -> str:
+    return f"T#{tenant}#L#{logical_id}"
+
+
+def due_partition(shard: int) -> str:
+    """Of the pseudo-tenant ``_``, which no token can name."""
+    return f"T#_#DUE#{shard}"
+
+
+def due_sort_key(due_at: float, file_id: str = "") -> str:
+    return f"{int(due_at * 1000):014d}#{file_id}"
+
+
+def index_attributes(record: FileRecord) -> dict[str, str | None]:
+    """The attributes that put the record into the table's sparse indexes; None = not in that index."""
+    tenant, file_id = record.tenant, record.file_id
+    due = record.due_at
+    return {
+        "list_pk": list_partition(tenant),
+        "list_sk": file_id,
+        "status_pk": status_partition(tenant, states.list_group(record.status)),
+        "status_sk": file_id,
+        "fingerprint_pk": fingerprint_partition(tenant, record.fingerprint) if record.fingerprint else None,
+        "fingerprint_sk": file_id if record.fingerprint else None,
+        "logical_pk": logical_partition(tenant, record.logical_id) if record.logical_id else None,
+        "logical_sk": file_id if record.logical_id else None,
+        "due_pk": None if due is None else due_partition(zlib.crc32(file_id.encode()) % DUE_SHARDS),
+        "due_sk": None if due is None else due_sort_key(due, file_id),
+    }
+
+
+def to_item(record: FileRecord) -> dict[str, Any]:
+    """The whole item as plain values; what is None or empty is left out."""
+    values: dict[str, Any] = {**item_key(record.tenant, record.file_id), "v": 1}
+    for f in fields(FileRecord):
+        value = getattr(record, f.name)
+        if value is not None and value != () and value != {}:
+            values[f.name] = value.value if isinstance(value, State) else value
+    values.update({name: value for name, value in index_attributes(record).items() if value is not None})
+    return values
+
+
+def from_item(item: Mapping[str, Any]) -> FileRecord:
+    """The record of an item; attributes that we do not know are left alone."""
+    values = {name: value for name, value in item.items() if name in _FIELDS}
+    values["status"] = State(values["status"])
+    for name in ("events", "thumbnails"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return FileRecord(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A conditional write: the record after it, what to set and what to remove, and the version it needs."""
+
+    record: FileRecord
+    version_expected: int
+    sets: Mapping[str, Any]
+    removes: tuple[str, ...]
+
+
+def change(record: FileRecord, now: float, **values: Any) -> Change:
+    """Set fields of ``record``; only what differs is written. ValueError for a field that does not exist."""
+    unknown = values.keys() - _FIELDS
+    if unknown:
+        raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
+    after = replace(record, **values, version=record.version + 1, updated_at=now)
+    before_item, after_item = to_item(record), to_item(after)
+    sets = {name: value for name, value in after_item.items() if before_item.get(name) != value}
+    removes = tuple(sorted(before_item.keys() - after_item.keys()))
+    return Change(after, record.version, sets, removes)
+
+
+def transition(record: FileRecord, event: Event, now: float, by: str, **values: Any) -> Change | None:
+    """Apply ``event``: the change to write, or None when it changes nothing.
+
+    RequestError ``state_conflict`` when the table refuses the event. An audit entry {at, event, from, to, by}
+    is added; the newest 32 stay in the item.
+    """
+    following = states.next_state(record.status, event)
+    if following is record.status and not values:
+        return None
+    entry: dict[str, Any] = {
+        "at": round(now, 3),
+        "event": event.value,
+        "from": record.status.value,
+        "to": following.value,
+        "by": by,
+    }
+    if values.get("attempt"):
+        entry["attempt"] = values["attempt"]
+    failure = values.get("failure")
+    if failure:
+        entry["code"] = failure["code"]
+    events = (*record.events, entry)
+    dropped = max(0, len(events) - AUDIT_EVENTS_KEPT)
+    if following in FINAL:
+        values = {"due_at": None, "lease_owner": None, "lease_until": 0.0, "finished_at": now, **values}
+    return change(
+        record,
+        now,
+        status=following,
+        events=events[dropped:],
+        events_dropped=record.events_dropped + dropped,
+        **values,
+    )
+
+
+def lease_seconds(timeout_s: float, time_scale: float) -> float:
+    """How long a worker may hold a file: its timeout and a margin, on the scaled clock."""
+    return (timeout_s + LEASE_MARGIN_S) / time_scale
+
+
+def iso(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,147 @@
+"""Leases: who works on a file now, and what a finished or broken piece of work writes.
+
+A worker takes a lease with a fence one higher than the last; every write of it carries the fence as a condition, so
+a worker that was stopped past its lease can do no harm when it wakes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from heavylift import dynamo, records, states
+from heavylift.errors import HeavyliftError
+from heavylift.limits import ATTEMPTS_MAX
+from heavylift.records import Change, FileRecord
+from heavylift.states import Event, State
+
+
+class LeaseLost(HeavyliftError):
+    """Somebody took the work over, or the file was cancelled: stop, nothing is to be written."""
+
+
+class Claim(Enum):
+    TAKE = "take"
+    HELD = "held"  # another message's worker is at it
+    DONE = "done"  # nothing to do in this state
+    EXHAUSTED = "exhausted"  # five attempts are over
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One function's part in a file's life: the states it takes up and those it works in."""
+
+    name: str
+    event: Event
+    waiting: frozenset[State]
+    working: frozenset[State]
+    retry: Event
+
+
+VALIDATE = Stage(
+    "validate",
+    Event.VALIDATE,
+    frozenset({State.STAGED}),
+    frozenset({State.VALIDATING, State.SCANNING, State.PROMOTING}),
+    Event.RETRY_VALIDATION,
+)
+THUMBNAIL = Stage(
+    "thumbnail",
+    Event.PROCESS,
+    frozenset({State.FRESH}),
+    frozenset({State.PROCESSING}),
+    Event.RETRY_PROCESSING,
+)
+STAGES = {stage.name: stage for stage in (VALIDATE, THUMBNAIL)}
+
+
+def may_claim(record: FileRecord, stage: Stage, owner: str, now: float) -> Claim:
+    """Whether the message ``owner`` may work on the record now. Pure."""
+    working = record.status in stage.working
+    if not working and record.status not in stage.waiting:
+        return Claim.DONE
+    if working and record.lease_until > now and record.lease_owner != owner:
+        return Claim.HELD
+    if record.attempt >= ATTEMPTS_MAX:
+        return Claim.EXHAUSTED
+    return Claim.TAKE
+
+
+def failure_of(error: HeavyliftError, stage: str, *, retryable: bool) -> dict[str, Any]:
+    """What the record keeps of an error."""
+    facts = {name: value for name, value in error.facts.items() if isinstance(value, str | int | float | bool)}
+    return {"code": error.code, "message": error.message, "stage": stage, "retryable": retryable, **facts}
+
+
+def exhausted(record: FileRecord, stage: str) -> dict[str, Any]:
+    """The failure of a file whose last attempt ended without a word; the last known reason if there is one."""
+    if record.failure and record.failure.get("stage") == stage:
+        return {**record.failure, "retryable": True}
+    return {
+        "code": "attempts_exhausted",
+        "message": f"The stage {stage} was tried {record.attempt} times and never ended.",
+        "stage": stage,
+        "retryable": True,
+        "attempts": record.attempt,
+    }
+
+
+def claim(tenant: str, file_id: str, stage: Stage, owner: str, lease_s: float) -> tuple[Claim, FileRecord]:
+    """Take the lease if it is free: (TAKE, the record as leased), or why not."""
+    seen: list[Claim] = []
+
+    def decide(record: FileRecord) -> Change | None:
+        now = time.time()
+        answer = may_claim(record, stage, owner, now)
+        seen.append(answer)
+        if answer is Claim.EXHAUSTED:
+            return records.transition(
+                record, Event.FAIL, now, stage.name, failure=exhausted(record, stage.name), stage=stage.name
+            )
+        if answer is not Claim.TAKE:
+            return None
+        return records.transition(
+            record,
+            stage.event,
+            now,
+            stage.name,
+            stage=stage.name,
+            attempt=record.attempt + 1,
+            fence=record.fence + 1,
+            lease_owner=owner,
+            lease_until=now + lease_s,
+            due_at=now + lease_s,
+        )
+
+    record = dynamo.update(tenant, file_id, decide)
+    return seen[-1], record
+
+
+def write(record: FileRecord, event: Event | None, by: str, **values: Any) -> FileRecord:
+    """A fenced write of the worker that holds ``record``'s lease; the record after it. LeaseLost.
+
+    When an earlier try of the same write did arrive (its answer was lost), it is recognised by the state.
+    """
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.fence != record.fence:
+            raise LeaseLost("lease_lost", "Somebody else works on this file now.")
+        now = time.time()
+        if event is None:
+            return records.change(current, now, **values)
+        if states.TRANSITIONS[current.status, event] is None:
+            raise LeaseLost("lease_lost", f"The file is {current.status.value} now.")
+        return records.transition(current, event, now, by, **values)
+
+    return dynamo.update(record.tenant, record.file_id, decide)
+
+
+def note_trouble(record: FileRecord, stage: Stage, error: HeavyliftError) -> None:
+    """A handled failure of one attempt: free the lease and keep the reason; the fifth one is the end."""
+    failure = failure_of(error, stage.name, retryable=True)
+    if record.attempt >= ATTEMPTS_MAX:
+        write(record, Event.FAIL, stage.name, failure=failure)
+    else:
+        write(record, None, stage.name, failure=failure, lease_until=0.0)
