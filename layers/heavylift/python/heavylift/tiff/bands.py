@@ -1,0 +1,202 @@
+"""How a TIFF's pixels are cut into bands that fit a small memory, and how far each band is shrunk at once.
+
+Pure functions over numbers; no I/O here. A band is decoded, averaged over cells of ``across`` x ``down`` pixels
+(``Image.reduce``), narrowed to the wanted width by LANCZOS, and only those rows are kept: memory is the wanted
+width times the reduced height, whatever the file's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from heavylift.ranges import Range
+from heavylift.tiff import tags
+from heavylift.tiff.layout import Chunks, Picture
+
+BAND_BYTES: Final = 8 << 20  # decoded; larger bands gain no speed (measured), smaller ones cost calls
+CHUNK_EDGE: Final = 2048
+# A chunk that decodes to more than this is not held whole where it can be streamed: with its stored bytes, libtiff's
+# copy and the interpreter it still stays below 128 MiB.
+CHUNK_DECODED_BYTES_MAX: Final = 24 << 20
+# What LANCZOS gets to do after the box filter: 2 keeps the result within 55 dB of LANCZOS alone.
+LANCZOS_SHARE: Final = 2
+
+
+class Path(Enum):
+    """How the bytes of a picture become bands."""
+
+    ROWS = "rows"  # uncompressed strips: any number of rows, cut wherever wanted
+    INFLATE = "inflate"  # deflate strips too large to hold: inflated row by row
+    CHUNKS = "chunks"  # whole strips or tiles, handed to libtiff in a small TIFF of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """Cells of ``across`` x ``down`` pixels become one; then ``stack`` rows become one.
+
+    ``band_rows``: rows of a band (strips), a tile row (tiles). ``columns``: tiles side by side in a band.
+    ``carry``: bands do not end at a cell's edge, the rest of one is put before the next.
+    """
+
+    across: int
+    down: int
+    stack: int
+    band_rows: int
+    columns: int = 1
+    carry: bool = False
+
+    @property
+    def rows_to_one(self) -> int:
+        return self.down * self.stack
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring chunks decoded together: their place in the picture and their numbers, row by row."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    across: int  # chunks side by side
+    chunks: tuple[int, ...]
+
+
+def fit_within(width: int, height: int, edge: int) -> tuple[int, int]:
+    """The size of a picture fitted into a square of ``edge``, never enlarged.
+
+    Of the two whole numbers next to the short side, the one that keeps the shape best: what Pillow's
+    ``thumbnail`` gives, so that results can be compared pixel by pixel.
+    """
+    if width <= edge and height <= edge:
+        return width, height
+    aspect = width / height
+    if aspect <= 1:
+        return _nearest(edge * aspect, lambda n: abs(aspect - n / edge)), edge
+    return edge, _nearest(edge / aspect, lambda n: abs(aspect - edge / n) if n else 0.0)
+
+
+def _nearest(value: float, error: object) -> int:
+    assert callable(error)
+    return max(min(math.floor(value), math.ceil(value), key=error), 1)
+
+
+def pixel_bytes(picture: Picture) -> int:
+    """Bytes of one decoded pixel as Pillow stores it."""
+    if picture.samples_together == 1 and picture.photometric != tags.PALETTE:
+        return 1 if picture.bits <= 8 else 4
+    return 4
+
+
+def choose_path(picture: Picture) -> Path:
+    if picture.compression == tags.NONE and not picture.tiled and not picture.subsampled:
+        return Path.ROWS
+    decoded = picture.chunk_width * picture.chunk_height * pixel_bytes(picture)
+    fill_order = tags.FILL_ORDER in picture.ifd.entries
+    if (
+        picture.compression in tags.DEFLATE
+        and not picture.tiled
+        and not fill_order
+        and decoded > CHUNK_DECODED_BYTES_MAX
+    ):
+        return Path.INFLATE
+    return Path.CHUNKS
+
+
+def choose_shrink(
+    picture: Picture, out_width: int, out_height: int, *, chunk_edge: int = CHUNK_EDGE, band_bytes: int = BAND_BYTES
+) -> Shrink:
+    """Cells and bands for one picture: a band holds at most ``chunk_edge`` squared pixels and ``band_bytes`` decoded
+    (but always one row, strip or tile), and no more than ``chunk_edge`` rows where rows can be chosen."""
+    scale = max(1.0, min(picture.width / out_width, picture.height / out_height))
+    cell = max(1, int(scale / LANCZOS_SHARE))
+    pixels_max = max(1, min(chunk_edge * chunk_edge, band_bytes // pixel_bytes(picture)))
+    if picture.tiled:
+        return _shrink_tiles(picture, cell, pixels_max)
+    rows_max = max(1, min(chunk_edge, pixels_max // picture.width))
+    if choose_path(picture) is Path.CHUNKS:
+        return _shrink_strips(picture.chunk_height, cell, rows_max)
+    return _shrink_rows(cell, rows_max)
+
+
+def _shrink_rows(cell: int, rows_max: int) -> Shrink:
+    if cell <= rows_max:
+        return Shrink(cell, cell, 1, rows_max // cell * cell)
+    return Shrink(cell, rows_max, cell // rows_max, rows_max)
+
+
+def _shrink_strips(strip_rows: int, cell: int, rows_max: int) -> Shrink:
+    strips_max = max(1, rows_max // strip_rows)
+    # Best: cells that end where strips end, at most a third smaller than wished for.
+    for down in range(cell, max(1, cell * 2 // 3) - 1, -1):
+        step = down // math.gcd(down, strip_rows)
+        if step <= strips_max:
+            return Shrink(cell, down, 1, strips_max // step * step * strip_rows)
+    if strip_rows <= cell:  # cells higher than a band may be: averaged in two steps
+        strips = max(1, min(strips_max, cell // strip_rows))
+        down = strips * strip_rows
+        return Shrink(cell, down, max(1, cell // down), down)
+    return Shrink(cell, cell, 1, strips_max * strip_rows, carry=True)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(n for n in range(min(number, limit), 0, -1) if number % n == 0)
+
+
+def _shrink_tiles(picture: Picture, cell: int, pixels_max: int) -> Shrink:
+    down = _largest_divisor(picture.chunk_height, cell)
+    columns = max(1, pixels_max // (picture.chunk_width * picture.chunk_height))
+    return Shrink(
+        _largest_divisor(picture.chunk_width, cell),
+        down,
+        max(1, cell // down),
+        picture.chunk_height,
+        min(columns, picture.across),
+    )
+
+
+def groups(picture: Picture, shrink: Shrink) -> Iterator[Group]:
+    """The groups of one plane, left to right and top to bottom. They tile the picture."""
+    strips = shrink.band_rows // picture.chunk_height if not picture.tiled else 1
+    for row in range(0, picture.down, strips):
+        y = row * picture.chunk_height
+        height = min(strips * picture.chunk_height, picture.height - y)
+        rows = range(row, min(picture.down, row + strips))
+        for column in range(0, picture.across, shrink.columns):
+            x = column * picture.chunk_width
+            columns = range(column, min(picture.across, column + shrink.columns))
+            yield Group(
+                x,
+                y,
+                min(len(columns) * picture.chunk_width, picture.width - x),
+                height,
+                len(columns),
+                tuple(i * picture.across + j for i in rows for j in columns),
+            )
+
+
+def group_ranges(group: Group, chunks: Chunks, first_chunk: int) -> list[Range]:
+    """The byte ranges of a group in the order of the file, each once; chunks never written have none.
+
+    ``first_chunk`` is the number of the plane's first chunk.
+    """
+    found = {
+        (chunks.offsets[first_chunk + i], chunks.counts[first_chunk + i])
+        for i in group.chunks
+        if chunks.counts[first_chunk + i]
+    }
+    return [Range(offset, count) for offset, count in sorted(found)]
+
+
+def strip_ranges(picture: Picture, chunks: Chunks, plane: int) -> Iterator[Range]:
+    """The byte ranges of a plane's uncompressed strips, top to bottom, cut to the bytes that their rows need.
+
+    A strip that was never written comes as Range(-1, n): n zero bytes that are not in the file.
+    """
+    for index in range(plane * picture.down, (plane + 1) * picture.down):
+        need = picture.chunk_bytes(index)
+        yield Range(chunks.offsets[index] if chunks.counts[index] else -1, need)
