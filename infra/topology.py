@@ -319,9 +319,17 @@ FUNCTIONS = (
         allows=(
             Allow(("s3:ListBucket",), ("staging",)),
             Allow(
-                ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObject", "s3:GetObject"),
+                (
+                    "s3:AbortMultipartUpload",
+                    "s3:ListMultipartUploadParts",
+                    "s3:DeleteObject",
+                    "s3:GetObject",
+                    "s3:PutObject",
+                ),
                 ("staging/in/*", "staging/dicom/*"),
             ),
+            # It finishes uploads that stand in assembling.
+            Allow(("s3:PutObject",), ("derived/manifests/*",)),
             Allow(
                 (
                     "dynamodb:GetItem",

@@ -40,6 +40,10 @@ RETRY_BASE_S = 15
 RETRY_MAX_S = 900
 HOP_LIMIT = 1_000  # continuations of one attempt; 80 GB at 90 MB/s needs about four
 
+# A message sleeps this long while its function may be at work: 6 x the function's timeout (infra.topology; a test
+# holds the two together). The sweeper waits as long before it sends a stage again.
+QUEUE_VISIBILITY_S = {"validate": 1_800, "thumbnail": 5_400}
+
 # --- reading ---
 SNIFF_HEAD_BYTES = 64 * KIB
 FETCH_PARALLEL = 4  # S3 gives 40-90 MB/s a connection; four fill a 1.8 GB Lambda's network

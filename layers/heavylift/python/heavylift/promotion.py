@@ -55,8 +55,6 @@ class CopySlice:
 def plan_slices(size_bytes: int) -> list[CopySlice]:
     """The part copies of an object; together they tile it, every one but the last of equal size."""
     size = max(COPY_PART_SIZE, -(-size_bytes // PART_COUNT_PLANNED_MAX // MIB) * MIB)
-    while size * PART_COUNT_PLANNED_MAX < size_bytes and size < S3_PART_SIZE_MAX:
-        size += MIB
     size = min(size, S3_PART_SIZE_MAX)
     return [
         CopySlice(number, offset, min(size, size_bytes - offset))

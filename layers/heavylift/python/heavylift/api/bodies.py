@@ -1,0 +1,135 @@
+"""What request bodies must look like: pydantic models, and the problem they make of a body that breaks them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from heavylift.errors import RequestError
+from heavylift.limits import (
+    FILES_PER_CALL_MAX,
+    METADATA_BYTES_MAX,
+    NAME_LENGTH_MAX,
+    PART_COUNT_MAX,
+    RULES_BYTES_MAX,
+    S3_PART_SIZE_MIN,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _sha256_base64(text: str) -> str:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+    if len(raw) != 32:
+        raise ValueError(f"a SHA-256 has 32 bytes, not {len(raw)}")
+    return text
+
+
+def _small_json(limit: int) -> Any:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        size = len(json.dumps(value))
+        if size > limit:
+            raise ValueError(f"{size} bytes as JSON, at most {limit} are kept")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH_MAX)]
+Text = Annotated[str, StringConstraints(max_length=2_000)]
+DigestBase64 = Annotated[str, AfterValidator(_sha256_base64)]
+DigestHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+AnyDigest = Annotated[str, StringConstraints(max_length=64, min_length=43)]
+Metadata = Annotated[dict[str, Any], _small_json(METADATA_BYTES_MAX)]
+
+
+class Body(BaseModel):
+    # strict: "5" is no number, 1.0 no size. extra ignored: clients of a later version are served.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class FileEntry(Body):
+    client_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    name: Name
+    size: int = Field(ge=0)
+    type: Annotated[str, StringConstraints(max_length=200)] | None = None
+    kind: Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"] | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^v1:[0-9a-f]{64}$")] | None = None
+    checksum: Literal["sha256", "none"] = "sha256"
+    sha256: AnyDigest | None = None
+    relative_path: Name | None = None
+    rules: Annotated[dict[str, Any], _small_json(RULES_BYTES_MAX)] | None = None
+    data_type: Text | None = None
+    description: Text | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class InitiateBody(Body):
+    files: list[FileEntry] = Field(min_length=1, max_length=FILES_PER_CALL_MAX)
+    max_part_size: int | None = Field(default=None, ge=S3_PART_SIZE_MIN)
+
+
+class ClaimedPart(Body):
+    part_number: int = Field(ge=1, le=PART_COUNT_MAX)
+    sha256: DigestBase64 | None = None
+
+
+class CompleteBody(Body):
+    parts: list[ClaimedPart] | None = Field(default=None, max_length=PART_COUNT_MAX)
+    sha256: DigestHex | None = None
+
+
+class RetryBody(Body):
+    rules: Annotated[dict[str, Any], _small_json(RULES_BYTES_MAX)] | None = None
+    force: bool = False
+
+
+def parse(model: type[M], value: Any) -> M:
+    """``value`` as ``model``. RequestError ``invalid_body`` with one entry a defect: where, what."""
+    # Labels are UTF-8 in the table; half a surrogate pair, which JSON can write, has no UTF-8 and becomes U+FFFD.
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        defects = [
+            {"at": "/".join(str(piece) for piece in defect["loc"]) or "(body)", "message": defect["msg"]}
+            for defect in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+        ]
+        first = defects[0]
+        raise RequestError(
+            "invalid_body",
+            f"The body breaks its schema in {error.error_count()} place(s); at {first['at']}: {first['message']}.",
+            errors=defects,
+        ) from None
+
+
+_LOGICAL_TAIL = re.compile(r"[-_. ]?[0-9]+$")
+
+
+def logical_id(name: str, metadata: dict[str, Any]) -> str | None:
+    """``metadata.logical_id``, else the stem of the name without its last run of ``[-_. ]?[0-9]+``."""
+    given = metadata.get("logical_id")
+    if isinstance(given, str) and given:
+        return given[:500]
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    stem = last.rpartition(".")[0] or last
+    return (_LOGICAL_TAIL.sub("", stem, count=1) or stem)[:500] or None
+
+
+def digest_forms(text: str) -> tuple[str, str]:
+    """(hex, base64) of a SHA-256 given in either form. RequestError ``invalid_body``."""
+    try:
+        raw = bytes.fromhex(text) if re.fullmatch(r"[0-9a-fA-F]{64}", text) else base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32:
+        raise RequestError("invalid_body", "sha256 must be 64 hexadecimal digits or the base64 of 32 bytes.")
+    return raw.hex(), base64.b64encode(raw).decode()

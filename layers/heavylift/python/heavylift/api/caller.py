@@ -1,0 +1,57 @@
+"""Who calls: tenant, user and body of an HTTP API event. Stdlib only: ``sign`` uses it.
+
+This is the one place where a tenant comes from: the token's claim, never the path, the query or the body.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.errors import RequestError
+from heavylift.ids import is_file_id, is_tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    tenant: str
+    user: str
+    scopes: frozenset[str]
+
+
+def caller_of(event: Mapping[str, Any], tenant_claim: str = "tenant") -> Caller:
+    """The caller that the JWT authorizer has proven. RequestError ``no_tenant``."""
+    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
+    token = authorizer.get("jwt") or {}
+    claims = token.get("claims") or {}
+    tenant = claims.get(tenant_claim)
+    if not is_tenant(tenant):
+        raise RequestError("no_tenant", f"The token has no usable claim {tenant_claim!r}.", claim=tenant_claim)
+    scopes = token.get("scopes") or str(claims.get("scope", "")).split()
+    return Caller(str(tenant), str(claims.get("sub", "")), frozenset(scopes))
+
+
+def path_id(event: Mapping[str, Any], name: str = "id") -> str:
+    """An upload's or file's id from the path. RequestError ``not_found`` for what cannot be one."""
+    text = str((event.get("pathParameters") or {}).get(name, ""))
+    if not is_file_id(text):
+        raise RequestError("not_found", "There is no upload or file with this id.")
+    return text
+
+
+def json_body(event: Mapping[str, Any]) -> Any:
+    """The body's JSON value; an empty body is {}. RequestError ``not_json``."""
+    text = event.get("body") or ""
+    try:
+        raw = base64.b64decode(text, validate=True) if event.get("isBase64Encoded") else text.encode()
+        return json.loads(raw) if raw.strip() else {}
+    except (ValueError, UnicodeEncodeError, RecursionError):
+        raise RequestError("not_json", "The body is no JSON.") from None
+
+
+def query(event: Mapping[str, Any]) -> dict[str, str]:
+    """The query's parameters; a repeated one is joined by commas, as the gateway does."""
+    return dict(event.get("queryStringParameters") or {})

@@ -1,0 +1,108 @@
+"""Complete, cancel, retry: what a client may ask of an upload that exists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from heavylift import assembly, dynamo, queue, records, s3, states
+from heavylift.api.bodies import CompleteBody, RetryBody, parse
+from heavylift.api.caller import Caller, json_body
+from heavylift.errors import RequestError
+from heavylift.limits import COMPLETE_WAIT_S
+from heavylift.records import Change, FileRecord
+from heavylift.settings import settings
+from heavylift.states import Event, State
+from heavylift.telemetry import count, logger
+
+
+def complete_upload(
+    caller: Caller, file_id: str, event: Mapping[str, Any]
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """(status, body, headers) of POST …/complete. However often it is asked, the answer stays the same."""
+    body = parse(CompleteBody, json_body(event))
+    claimed = {part.part_number: part.sha256 for part in body.parts} if body.parts else None
+    record = assembly.complete(
+        dynamo.get(caller.tenant, file_id),
+        "complete",
+        claimed=claimed,
+        declared_sha256=body.sha256,
+        wait_s=COMPLETE_WAIT_S / settings().time_scale,
+    )
+    if record.staged_at is None:
+        return 202, {"upload_id": file_id, "status": record.status.value, "size": record.size}, {"retry-after": "2"}
+    count("UploadsCompleted")
+    # What the client asked for is that the upload be staged; where the file is by now, GET /v1/files/{id} tells.
+    proof = ("sha256", "sha256_proven", "sha256_composite")
+    checksums = {name: record.checksums[name] for name in proof if name in record.checksums}
+    return 200, {"upload_id": file_id, "status": "staged", "size": record.size, "checksums": checksums}, {}
+
+
+def cancel_upload(caller: Caller, file_id: str) -> dict[str, Any]:
+    """DELETE /v1/uploads/{id}: the record first, then the bytes; asked again it only looks whether any are left."""
+
+    def decide(record: FileRecord) -> Change | None:
+        return records.transition(record, Event.CANCEL, time.time(), caller.user or "client")
+
+    record = dynamo.update(caller.tenant, file_id, decide)
+    if record.status is State.CANCELLED:
+        if record.s3_upload_id and not s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id):
+            logger().warning("parts outlived the abort; the sweeper goes on", file_id=file_id)
+        s3.delete(settings().staging_bucket, record.key)
+        count("UploadsCancelled")
+    return {"upload_id": file_id, "status": record.status.value}
+
+
+def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """POST …/retry: the failed stage once more, or validation again with other rules."""
+    body = parse(RetryBody, json_body(event))
+    wanted: list[str] = []
+
+    def decide(record: FileRecord) -> Change | None:
+        again, stage = retry_of(record, force=body.force)
+        if again is Event.RETRY_VALIDATION and s3.head(settings().staging_bucket, record.key) is None:
+            raise RequestError(
+                "source_expired", "The uploaded bytes are no longer kept; upload the file again.", file_id=file_id
+            )
+        wanted[:] = [stage]
+        now = time.time()
+        due = record.expires_at if again is Event.RETRY_ASSEMBLY else now
+        values: dict[str, Any] = {
+            "attempt": 0,
+            "failure": None,
+            "finished_at": None,
+            "lease_owner": None,
+            "lease_until": 0.0,
+            "due_at": due,
+        }
+        if body.rules is not None:
+            values["rules"] = body.rules
+        return records.transition(record, again, now, caller.user or "client", **values)
+
+    record = dynamo.update(caller.tenant, file_id, decide)
+    if wanted[-1] != "complete":
+        queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
+    count("Retries")
+    return {"upload_id": file_id, "status": record.status.value}
+
+
+def retry_of(record: FileRecord, *, force: bool) -> tuple[Event, str]:
+    """Which event and stage a retry means. RequestError ``state_conflict`` when there is nothing to try again."""
+    stage = str((record.failure or {}).get("stage", ""))
+    if record.status is State.FAILED:
+        if stage == "complete":
+            return Event.RETRY_ASSEMBLY, "complete"
+        return (Event.RETRY_PROCESSING, "thumbnail") if stage == "thumbnail" else (Event.RETRY_VALIDATION, "validate")
+    if record.status is State.REJECTED:
+        return Event.RETRY_VALIDATION, "validate"
+    if record.status is State.COMPLETED_WITH_ERRORS or (record.status is State.COMPLETED and force):
+        return Event.RETRY_PROCESSING, "thumbnail"
+    owner = states.stage_of(record.status)
+    if owner and force:
+        return (Event.RETRY_PROCESSING if owner == "thumbnail" else Event.RETRY_VALIDATION), owner
+    raise RequestError(
+        "state_conflict",
+        f"A file that is {record.status.value} has nothing to try again.",
+        status=record.status.value,
+    )

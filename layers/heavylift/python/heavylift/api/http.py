@@ -1,0 +1,66 @@
+"""Powertools' resolver with our problems: every error of our functions leaves as RFC 9457."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from botocore.exceptions import BotoCoreError, ClientError
+
+from heavylift import aws
+from heavylift.api import problems
+from heavylift.api.caller import Caller, caller_of
+from heavylift.errors import HeavyliftError
+from heavylift.settings import settings
+from heavylift.telemetry import count, logger
+
+
+def resolver() -> APIGatewayHttpResolver:
+    """A resolver whose handlers may raise HeavyliftError, or let an AWS error pass."""
+    app = APIGatewayHttpResolver()
+
+    def respond(error: HeavyliftError) -> Response[str]:
+        answer = problems.answer(error, app.current_event.path)
+        log = logger().warning if answer["statusCode"] >= 500 else logger().info
+        log("request refused", code=error.code, status=answer["statusCode"])
+        return Response(answer["statusCode"], answer["headers"]["content-type"], answer["body"], answer["headers"])
+
+    @app.exception_handler(HeavyliftError)  # type: ignore[untyped-decorator]  # Powertools leaves it untyped
+    def refused(error: HeavyliftError) -> Response[str]:
+        return respond(error)
+
+    @app.exception_handler([ClientError, BotoCoreError])  # type: ignore[untyped-decorator]
+    def aws_failed(error: ClientError | BotoCoreError) -> Response[str]:
+        logger().exception("AWS refused a call")
+        return respond(aws.later(error, "a request"))
+
+    return app
+
+
+def caller(app: APIGatewayHttpResolver) -> Caller:
+    return caller_of(app.current_event.raw_event, settings().tenant_claim)
+
+
+def json_response(status: int, value: Any, headers: dict[str, str] | None = None) -> Response[str]:
+    answer = problems.json_answer(status, value, headers)
+    return Response(status, "application/json", answer["body"], answer["headers"])
+
+
+def handler_of(app: APIGatewayHttpResolver) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
+    """The Lambda handler: what nobody expected becomes a 500 problem without detail, and a log line with all of it."""
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        logger().set_correlation_id(event.get("requestContext", {}).get("requestId"))
+        try:
+            answer: dict[str, Any] = app.resolve(event, context)
+        except Exception:  # noqa: BLE001 - the top of a server: the caller gets an answer, the alarm gets a metric
+            logger().exception("request failed")
+            count("RequestFailed")
+            request_id = event.get("requestContext", {}).get("requestId", "")
+            return problems.answer(
+                HeavyliftError("internal_error", "This is our fault; it has been logged.", request_id=request_id)
+            )
+        return answer
+
+    return handler

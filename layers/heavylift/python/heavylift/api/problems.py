@@ -1,0 +1,80 @@
+"""RFC 9457 problem details: the one place that knows HTTP status codes. Stdlib only: ``sign`` uses it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from heavylift.errors import ContentError, HeavyliftError, RequestError, TransientError
+
+# Every code an API answer may carry, with its status. docs/errors.md has a heading for each; a test compares.
+STATUS: dict[str, int] = {
+    "not_json": 400,
+    "part_number_out_of_range": 400,
+    "invalid_next_token": 400,
+    "no_tenant": 403,
+    "not_found": 404,
+    "no_thumbnail": 404,
+    "part_not_received": 404,
+    "state_conflict": 409,
+    "parts_missing": 409,
+    "part_mismatch": 409,
+    "not_stored": 409,
+    "source_expired": 410,
+    "upload_expired": 410,
+    "size_not_allowed": 413,
+    "invalid_body": 422,
+    "invalid_parameter": 422,
+    "part_size_mismatch": 422,
+    "sha256_required": 422,
+    "type_not_allowed": 422,
+    "too_many_requests": 429,
+    "internal_error": 500,
+    "aws_unavailable": 503,
+    "record_changed": 503,
+}
+RETRY_AFTER_S = 2  # what a 503 of ours asks for; DynamoDB and S3 throttling passes within seconds
+
+
+def status_of(error: HeavyliftError) -> int:
+    """The status of an error at the edge; unknown codes fall back to their type."""
+    fallback = 400 if isinstance(error, RequestError) else 422 if isinstance(error, ContentError) else 500
+    if isinstance(error, TransientError):
+        fallback = 503
+    return STATUS.get(error.code, fallback)
+
+
+def body(error: HeavyliftError, instance: str | None = None) -> dict[str, Any]:
+    """The problem document: type, title, status, detail, code, and the error's facts as further members."""
+    status = status_of(error)
+    problem: dict[str, Any] = {
+        "type": f"urn:heavylift:problem:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+        "retryable": isinstance(error, TransientError),
+    }
+    if instance:
+        problem["instance"] = instance
+    for name, value in error.facts.items():
+        problem.setdefault(name, value)
+    return problem
+
+
+def answer(error: HeavyliftError, instance: str | None = None) -> dict[str, Any]:
+    """The error as a Lambda answer of payload format 2.0."""
+    status = status_of(error)
+    headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
+    if status in {429, 503}:
+        headers["retry-after"] = str(error.facts.get("retry_after_s", RETRY_AFTER_S))
+    return {"statusCode": status, "headers": headers, "body": json.dumps(body(error, instance))}
+
+
+def json_answer(status: int, value: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    """A JSON answer of payload format 2.0."""
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json", "cache-control": "no-store", **(headers or {})},
+        "body": json.dumps(value, separators=(",", ":")),
+    }

@@ -1,0 +1,230 @@
+"""Everything that can be read: status, lists, facts, downloads, statistics, health."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from heavylift import assembly, aws, dynamo, keys, records, s3, statistics
+from heavylift.api import page_token, views
+from heavylift.api.bodies import digest_forms
+from heavylift.api.caller import Caller
+from heavylift.api.disposition import content_disposition
+from heavylift.errors import HeavyliftError, RequestError
+from heavylift.limits import KINDS, LIST_LIMIT_MAX
+from heavylift.parts import PartPlan
+from heavylift.records import FileRecord, iso
+from heavylift.settings import settings
+from heavylift.states import AWAITING_OBJECT, State, list_group
+
+CONTENT_TTL_MAX_S = 3_600  # content links may live longer than other signatures: a download manager's patience
+LIST_PAGES_MAX = 10  # index pages read for one answer when filters leave much out; then next_token goes on
+INLINE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "application/pdf"})
+
+
+def _listed(record: FileRecord) -> list[s3.PartInfo]:
+    """The parts in S3 while the upload is open; none once it is joined or gone."""
+    if record.mode != "multipart" or record.status not in AWAITING_OBJECT:
+        return []
+    try:
+        return assembly.list_parts(record)
+    except s3.NoSuchUpload:
+        return []
+
+
+def upload(caller: Caller, file_id: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """GET /v1/uploads/{id}?parts="""
+    record = dynamo.get(caller.tenant, file_id)
+    listed = _listed(record)
+    answer = views.upload_status(record, [(part.number, part.size_bytes) for part in listed], time.time())
+    if query.get("parts", "").lower() == "true":
+        answer["parts"] = [
+            {"part_number": part.number, "size": part.size_bytes, "sha256": part.sha256} for part in listed
+        ]
+    return answer
+
+
+def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """GET /v1/uploads/{id}/parts/{n}?sha256=: one part as S3 has it, and whether it is the one the caller means."""
+    record = dynamo.get(caller.tenant, file_id)
+    if not number_text.isascii() or not number_text.isdecimal() or len(number_text) > 5:
+        raise RequestError("part_number_out_of_range", "A part number is a whole number from 1.")
+    number = int(number_text)
+    PartPlan(record.size, record.mode, record.part_size, record.part_count).length(number)
+    found = None
+    if record.s3_upload_id and record.status in AWAITING_OBJECT:
+        try:
+            found = s3.list_part(settings().staging_bucket, record.key, record.s3_upload_id, number)
+        except s3.NoSuchUpload:
+            found = None
+    if found is None:
+        raise RequestError("part_not_received", f"Part {number} is not in S3.", part_number=number)
+    answer: dict[str, Any] = {
+        "part_number": number,
+        "size": found.size_bytes,
+        "etag": found.etag,
+        "sha256": found.sha256,
+    }
+    if query.get("sha256"):
+        answer["matches"] = found.sha256 == digest_forms(query["sha256"].replace(" ", "+"))[1]
+    return answer
+
+
+def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
+    """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are."""
+    limit_text = query.get("limit", "50")
+    if not limit_text.isascii() or not limit_text.isdecimal() or not 1 <= int(limit_text) <= LIST_LIMIT_MAX:
+        raise RequestError(
+            "invalid_parameter", f"limit must be a number from 1 to {LIST_LIMIT_MAX}.", parameter="limit"
+        )
+    limit = int(limit_text)
+    filters = {
+        name: query[name] for name in ("status", "kind", "fingerprint", "batch_id", "logical_id") if query.get(name)
+    }
+    if filters.get("kind") and filters["kind"] not in KINDS:
+        raise RequestError("invalid_parameter", f"kind must be one of {', '.join(KINDS)}.", parameter="kind")
+    if filters.get("status") and filters["status"] not in {state.value for state in State}:
+        raise RequestError("invalid_parameter", "status must be the name of a state.", parameter="status")
+    index, partition = _index_for(caller.tenant, filters)
+    scope = "\0".join((caller.tenant, *(f"{name}={value}" for name, value in sorted(filters.items()))))
+    start = page_token.unseal(dynamo.sealing_key(), scope, query["next_token"]) if query.get("next_token") else None
+    found: list[FileRecord] = []
+    for _ in range(LIST_PAGES_MAX):
+        wanted = limit - len(found)
+        page, start = dynamo.query_keys(index, partition, limit=wanted, start=start)
+        found.extend(record for record in dynamo.get_many(page) if _matches(record, filters))
+        if start is None or len(found) >= limit:
+            break
+    token = page_token.seal(dynamo.sealing_key(), scope, start) if start else None
+    return {"items": [views.upload_summary(record) for record in found], "next_token": token}
+
+
+def _index_for(tenant: str, filters: Mapping[str, str]) -> tuple[str, str]:
+    """The narrowest index for these filters; the rest is filtered from the records."""
+    if "fingerprint" in filters:
+        return "fingerprint", records.fingerprint_partition(tenant, filters["fingerprint"])
+    if "logical_id" in filters:
+        return "logical", records.logical_partition(tenant, filters["logical_id"])
+    if "status" in filters:
+        return "status", records.status_partition(tenant, list_group(State(filters["status"])))
+    return "list", records.list_partition(tenant)
+
+
+def _matches(record: FileRecord, filters: Mapping[str, str]) -> bool:
+    status = filters.get("status")
+    if status in {State.FAILED.value, State.FRESH.value}:
+        if list_group(record.status) != status:
+            return False
+    elif status is not None and record.status.value != status:
+        return False
+    batch = filters.get("batch_id")
+    return (
+        filters.get("kind", record.kind) == record.kind
+        and filters.get("fingerprint", record.fingerprint) == record.fingerprint
+        and filters.get("logical_id", record.logical_id) == record.logical_id
+        and (batch is None or record.file_id.partition("-")[0] == batch)
+    )
+
+
+def file(caller: Caller, file_id: str) -> dict[str, Any]:
+    """GET /v1/files/{id}: the facts, with fresh thumbnail URLs."""
+    record = dynamo.get(caller.tenant, file_id)
+    urls = {
+        int(thumbnail["size"]): s3.presigned_get(
+            settings().derived_bucket, thumbnail["key"], settings().signature_ttl_s, media_type="image/jpeg"
+        )
+        for thumbnail in record.thumbnails
+    }
+    return views.file_view(record, urls)
+
+
+def events(caller: Caller, file_id: str) -> dict[str, Any]:
+    """GET /v1/files/{id}/events"""
+    return views.audit_trail(dynamo.get(caller.tenant, file_id))
+
+
+def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= maximum:
+        raise RequestError("invalid_parameter", f"{name} must be a number from 1 to {maximum}.", parameter=name)
+    return int(text)
+
+
+def _link(url: str, expires_s: int, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    if query.get("redirect", "").lower() == "false":
+        return 200, {"url": url, "expires_at": iso(time.time() + expires_s)}, {}
+    return 307, {}, {"location": url}
+
+
+def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """GET /v1/files/{id}/content: a signed link to the bytes, as attachment unless a browser shows them safely."""
+    record = dynamo.get(caller.tenant, file_id)
+    if not record.stored and not (record.status is State.FAILED and record.store_etag):
+        raise RequestError(
+            "not_stored", f"A file that is {record.status.value} cannot be downloaded.", status=record.status.value
+        )
+    ttl = _number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
+    media_type = record.media_type or "application/octet-stream"
+    inline = query.get("disposition") == "inline" and media_type in INLINE_TYPES
+    url = s3.presigned_get(
+        settings().store_bucket,
+        keys.store(record.tenant, record.file_id),
+        ttl,
+        disposition=content_disposition(record.name, inline=inline),
+        media_type=media_type,
+    )
+    return _link(url, ttl, query)
+
+
+def thumbnail(
+    caller: Caller, file_id: str, size_text: str, query: Mapping[str, str]
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """GET /v1/files/{id}/thumbnails/{size}"""
+    record = dynamo.get(caller.tenant, file_id)
+    for one in record.thumbnails:
+        if str(one["size"]) == size_text:
+            ttl = settings().signature_ttl_s
+            return _link(
+                s3.presigned_get(settings().derived_bucket, one["key"], ttl, media_type="image/jpeg"), ttl, query
+            )
+    raise RequestError(
+        "no_thumbnail",
+        "There is no thumbnail of this size.",
+        sizes=[int(one["size"]) for one in record.thumbnails],
+        status=record.status.value,
+    )
+
+
+def stats(caller: Caller) -> dict[str, Any]:
+    """GET /v1/stats: as of the last sweep."""
+    return statistics.view(dynamo.get_item(statistics.item_key(caller.tenant), consistent=False))
+
+
+def health() -> tuple[int, dict[str, Any], dict[str, str]]:
+    """GET /v1/health: each component asked once; no counts, no names, since nobody needs a token for it."""
+    checks: dict[str, dict[str, str]] = {}
+
+    def check(component: str, ask: Any) -> None:
+        try:
+            ask()
+            checks[component] = {"status": "ok"}
+        except HeavyliftError as error:
+            checks[component] = {"status": "failed", "reason": error.code}
+        except (ClientError, BotoCoreError) as error:
+            reason = aws.error_code(error) if isinstance(error, ClientError) else type(error).__name__
+            checks[component] = {"status": "failed", "reason": reason}
+
+    check("table", lambda: dynamo.get_item({"pk": "T#_#HEALTH", "sk": "H"}, consistent=False))
+    for name, bucket in (
+        ("staging", settings().staging_bucket),
+        ("store", settings().store_bucket),
+        ("derived", settings().derived_bucket),
+    ):
+        check(name, lambda bucket=bucket: aws.client("s3").head_bucket(Bucket=bucket))
+    healthy = all(one["status"] == "ok" for one in checks.values())
+    return 200 if healthy else 503, {"status": "ok" if healthy else "degraded", "checks": checks}, {}

@@ -1,0 +1,226 @@
+"""POST /v1/uploads/{id}/parts: signed URLs for up to 1 000 parts.
+
+Reads the record by one signed DynamoDB request of its own, calls nothing else, writes nothing. Stdlib and heavylift
+only: this route is on every upload's critical path, and boto3 alone would cost it ten times its cold start.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from heavylift import credentials, ddb_json, presign
+from heavylift.api import problems
+from heavylift.api.caller import caller_of, json_body, path_id
+from heavylift.errors import HeavyliftError, RequestError, TransientError
+from heavylift.limits import PARTS_PER_CALL_MAX
+from heavylift.parts import PartPlan
+from heavylift.settings import Settings, settings
+from heavylift.states import State
+
+_NEEDED = (
+    "file_id", "size", "status", "key", "mode", "part_size", "part_count", "s3_upload_id", "checksum", "expires_at",
+)  # fmt: skip
+_OPEN = frozenset({State.CREATED.value, State.UPLOADING.value})
+_TRIES = 3
+
+_connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
+
+
+def _post(scheme: str, host: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+    """One POST over the kept connection; an idle one that the other side has closed is opened anew."""
+    connection = _connections.get((scheme, host))
+    if connection is None:
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        connection = _connections[scheme, host] = kind(host, timeout=3)
+    try:
+        connection.request("POST", "/", body, dict(headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        _connections.pop((scheme, host), None)
+        raise
+
+
+def read_record(tenant: str, file_id: str, config: Settings) -> dict[str, Any]:
+    """The attributes that signing needs, strongly consistent. RequestError ``not_found``, TransientError."""
+    names = {f"#n{number}": name for number, name in enumerate(_NEEDED)}
+    body = json.dumps(
+        {
+            "TableName": config.table_name,
+            "Key": {"pk": {"S": f"T#{tenant}#F#{file_id}"}, "sk": {"S": "F"}},
+            "ConsistentRead": True,
+            "ProjectionExpression": ",".join(names),
+            "ExpressionAttributeNames": names,
+        }
+    ).encode()
+    scheme, host = credentials.dynamodb_endpoint(config.region, os.environ)
+    for attempt in range(_TRIES):
+        headers = presign.sign_json_request(
+            credentials.from_environment(os.environ),
+            config.region,
+            "dynamodb",
+            host,
+            "DynamoDB_20120810.GetItem",
+            body,
+            presign.timestamp(time.time()),
+        )
+        try:
+            status, answer = _post(scheme, host, headers, body)
+        except (OSError, http.client.HTTPException):
+            status, answer = 503, b""
+        if status == 200:
+            item = json.loads(answer).get("Item")
+            if item is None:
+                raise RequestError("not_found", "There is no upload or file with this id.")
+            return ddb_json.decode_item(item)
+        if status < 500 and b"Throttl" not in answer and b"ThroughputExceeded" not in answer:
+            raise RuntimeError(f"DynamoDB refused GetItem with {status}")
+        time.sleep(0.05 * 2**attempt)
+    raise TransientError("aws_unavailable", "DynamoDB did not answer a read.")
+
+
+def wanted_parts(body: Any, plan: PartPlan, *, digest_required: bool) -> list[presign.PartToSign]:
+    """The parts asked for, each with the headers to sign. RequestError for the first that cannot be signed. Pure."""
+    parts = body.get("parts") if isinstance(body, dict) else None
+    if not isinstance(parts, list) or not 1 <= len(parts) <= PARTS_PER_CALL_MAX:
+        raise RequestError("invalid_body", f'"parts" must be a list of 1 to {PARTS_PER_CALL_MAX} parts.')
+    wanted = []
+    for position, part in enumerate(parts):
+        number = part.get("part_number") if isinstance(part, dict) else None
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise RequestError("invalid_body", f"parts/{position}/part_number must be a whole number.")
+        length = plan.length(number)
+        size = part.get("size")
+        if size is not None and (not isinstance(size, int) or size != length):
+            raise RequestError(
+                "part_size_mismatch",
+                f"Part {number} of this upload has {length} bytes, not {size}.",
+                part_number=number,
+                size=length,
+            )
+        headers = {"content-length": str(length)}
+        digest = part.get("sha256")
+        if digest is not None:
+            headers["x-amz-checksum-sha256"] = _checked_digest(digest, number)
+        elif digest_required:
+            raise RequestError(
+                "sha256_required",
+                f"Part {number} needs its sha256: it is signed into the URL, so that S3 itself proves the part.",
+                part_number=number,
+            )
+        wanted.append(presign.PartToSign(number, headers))
+    return wanted
+
+
+def _checked_digest(digest: Any, number: int) -> str:
+    try:
+        if isinstance(digest, str) and len(base64.b64decode(digest, validate=True)) == 32:
+            return digest
+    except (binascii.Error, ValueError):
+        pass
+    raise RequestError(
+        "invalid_body", f"The sha256 of part {number} must be the base64 of 32 bytes.", part_number=number
+    )
+
+
+def sign_parts(event: Mapping[str, Any], config: Settings, now: float) -> dict[str, Any]:
+    """The answer's body. RequestError for what the caller did, TransientError when the table does not answer."""
+    caller = caller_of(event, config.tenant_claim)
+    file_id = path_id(event)
+    body = json_body(event)
+    record = read_record(caller.tenant, file_id, config)
+    if record["status"] not in _OPEN:
+        raise RequestError(
+            "state_conflict",
+            f"An upload that is {record['status']} takes no more parts.",
+            status=record["status"],
+        )
+    if record["expires_at"] <= now:
+        raise RequestError("upload_expired", "This upload's time is over; start a new one.")
+    plan = PartPlan(record["size"], record["mode"], record["part_size"], record["part_count"])
+    # A part of an upload without digests may still bring one: S3 checks it, the record does not rely on it.
+    wanted = wanted_parts(body, plan, digest_required=record.get("checksum", "sha256") == "sha256")
+    ttl = max(1, int(min(config.signature_ttl_s, record["expires_at"] - now)))
+    expires_at = datetime.fromtimestamp(now + ttl, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "parts": [
+            {"part_number": part.number, "url": url, "headers": _sent(part, record), "expires_at": expires_at}
+            for part, url in zip(wanted, _urls(record, wanted, config, ttl, now), strict=True)
+        ]
+    }
+
+
+def _sent(part: presign.PartToSign, record: Mapping[str, Any]) -> dict[str, str]:
+    """What the client must send: the signed headers but content-length, which its HTTP library sets."""
+    headers = {name: value for name, value in part.headers.items() if name != "content-length"}
+    return {"if-none-match": "*", **headers} if record["mode"] == "single" else headers
+
+
+def _urls(
+    record: Mapping[str, Any], wanted: list[presign.PartToSign], config: Settings, ttl: int, now: float
+) -> list[str]:
+    key = record["key"]
+    address = credentials.bucket_address(config.staging_bucket, config.region, os.environ)
+    own = credentials.from_environment(os.environ)
+    ts = presign.timestamp(now)
+    if record["mode"] == "single":
+        signed = [{**part.headers, "if-none-match": "*"} for part in wanted]
+        return [presign.presign_put(own, config.region, address, key, headers, ttl, ts) for headers in signed]
+    urls: dict[int, str] = {}  # by the identity of the part: a number may be asked for twice
+    # Parts with and without a digest sign other headers, so they are signed in two runs.
+    for with_digest in (True, False):
+        group = [part for part in wanted if ("x-amz-checksum-sha256" in part.headers) is with_digest]
+        upload_id = record["s3_upload_id"]
+        signed_urls = presign.presign_parts(own, config.region, address, key, upload_id, group, ttl, ts)
+        urls.update({id(part): url for part, url in zip(group, signed_urls, strict=True)})
+    return [urls[id(part)] for part in wanted]
+
+
+def log_line(**facts: Any) -> None:
+    """One JSON line, and its metric in CloudWatch's embedded format: what Powertools does elsewhere."""
+    now_ms = int(time.time() * 1000)
+    emf = {
+        "_aws": {
+            "Timestamp": now_ms,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "heavylift"),
+                    "Dimensions": [["service"]],
+                    "Metrics": [{"Name": "PartsSigned", "Unit": "Count"}],
+                }
+            ],
+        },
+        "service": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "sign"),
+    }
+    print(json.dumps({**emf, "level": "INFO", **facts}, separators=(",", ":")), flush=True)
+
+
+def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The Lambda answer, errors as problems."""
+    started = time.monotonic()
+    request_id = (event.get("requestContext") or {}).get("requestId", "")
+    try:
+        answer = problems.json_answer(200, sign_parts(event, settings(), time.time()))
+        signed = answer["body"].count('"part_number"')
+        code = None
+    except HeavyliftError as error:
+        answer = problems.answer(error, str(event.get("rawPath", "")) or None)
+        signed, code = 0, error.code
+    log_line(
+        message="parts signed",
+        PartsSigned=signed,
+        status=answer["statusCode"],
+        code=code,
+        correlation_id=request_id,
+        ms=round((time.monotonic() - started) * 1000, 2),
+    )
+    return answer

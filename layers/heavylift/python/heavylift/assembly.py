@@ -1,0 +1,269 @@
+"""Assembly: the parts of an upload are proven and joined, once, however many ask for it at the same time.
+
+The server takes nothing on trust: it lists the parts itself, proves their count, sizes and digests, keeps the digests
+as a manifest and lets S3 prove the total. Whoever wins the transition joins; the others wait for the result.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from heavylift import dynamo, keys, records, s3
+from heavylift.errors import RequestError, TransientError
+from heavylift.limits import ASSEMBLING_LEASE_S, QUEUE_VISIBILITY_S
+from heavylift.parts import PartPlan, needed_ranges, ranges_of
+from heavylift.records import Change, FileRecord
+from heavylift.settings import settings
+from heavylift.states import AWAITING_OBJECT, Event, State
+
+
+def plan_of(record: FileRecord) -> PartPlan:
+    """The plan that initiate fixed; a later change of the rule never changes an open upload."""
+    return PartPlan(record.size, record.mode, record.part_size, record.part_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Parts that make up the whole file, in order, and the composite of their digests (None: size only)."""
+
+    parts: tuple[s3.PartInfo, ...]
+    sha256_composite: str | None
+
+
+def prove(record: FileRecord, listed: Sequence[s3.PartInfo], claimed: Mapping[int, str | None] | None = None) -> Proof:
+    """That ``listed`` is the whole file. Pure.
+
+    RequestError ``parts_missing`` (with the ranges to send, wrong sizes included) or ``part_mismatch`` (a digest that
+    the client claims is not the one S3 proved).
+    """
+    plan = plan_of(record)
+    there = {part.number: part for part in listed if 1 <= part.number <= plan.part_count}
+    good = {
+        number: part
+        for number, part in there.items()
+        if part.size_bytes == plan.length(number) and (part.sha256 or record.checksum == "none")
+    }
+    surplus = [part.number for part in listed if part.number > plan.part_count]
+    missing = needed_ranges(plan.part_count, good)
+    if missing or surplus:
+        raise RequestError(
+            "parts_missing",
+            f"{plan.part_count - len(good)} of {plan.part_count} parts are missing or have another size.",
+            missing=missing,
+            received=ranges_of(good),
+            **({"surplus": ranges_of(surplus)} if surplus else {}),
+        )
+    wrong = [
+        number
+        for number, digest in (claimed or {}).items()
+        if digest and number in good and good[number].sha256 != digest
+    ]
+    if wrong:
+        raise RequestError(
+            "part_mismatch",
+            f"{len(wrong)} part(s) in S3 have another SHA-256 than the client claims.",
+            parts=ranges_of(wrong),
+        )
+    ordered = tuple(good[number] for number in range(1, plan.part_count + 1))
+    return Proof(ordered, composite(ordered))
+
+
+def composite(parts: Sequence[s3.PartInfo]) -> str | None:
+    """S3's composite checksum: base64 of the SHA-256 of the raw part digests in order, a dash, their number."""
+    digests = [base64.b64decode(part.sha256) for part in parts if part.sha256]
+    if len(digests) != len(parts):
+        return None
+    return f"{base64.b64encode(sha256(b''.join(digests)).digest()).decode()}-{len(parts)}"
+
+
+def staged_values(record: FileRecord, head: s3.Head, now: float) -> dict[str, Any]:
+    """What the record learns from the object in staging: proof of the whole, or of its parts, or of its size only."""
+    checksums: dict[str, Any] = {"sha256_proven": False}
+    if record.declared_sha256:
+        checksums["sha256"] = record.declared_sha256
+    whole = head.checksums.get("sha256")
+    if whole and "-" in whole:
+        checksums["sha256_composite"] = whole
+    elif whole:
+        checksums["sha256"] = base64.b64decode(whole).hex()
+        checksums["sha256_proven"] = True
+    if crc64 := head.checksums.get("crc64nvme"):
+        checksums["crc64nvme"] = crc64
+    return {"etag": head.etag, "checksums": checksums, "staged_at": now}
+
+
+def head_if_whole(record: FileRecord) -> s3.Head | None:
+    """The staging object's head when it is there with the promised size."""
+    head = s3.head(settings().staging_bucket, record.key)
+    return head if head is not None and head.size_bytes == record.size else None
+
+
+def arrive(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
+    """Commit ``staged`` for an object that HEAD has proven; whoever comes first does it."""
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status not in AWAITING_OBJECT:
+            return None
+        now = time.time()
+        # The sweeper looks again if no event ever comes.
+        due = now + QUEUE_VISIBILITY_S["validate"] / settings().time_scale
+        return records.transition(
+            current, Event.ARRIVE, now, by, **staged_values(current, head, now), due_at=due, lease_until=0.0
+        )
+
+    return dynamo.update(record.tenant, record.file_id, decide)
+
+
+def complete(
+    record: FileRecord,
+    by: str,
+    *,
+    claimed: Mapping[int, str | None] | None,
+    declared_sha256: str | None,
+    wait_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> FileRecord:
+    """Join the parts, or wait for whoever does. The record: ``staged`` or later, or still ``assembling``.
+
+    RequestError ``parts_missing``, ``part_mismatch``, ``state_conflict``. TransientError when S3 does not answer: the
+    next call, the event or the sweeper goes on from there.
+    """
+    deadline = time.monotonic() + wait_s
+    pause = 0.05
+    while record.status in AWAITING_OBJECT:
+        if record.mode == "single":
+            head = head_if_whole(record)
+            if head is None:
+                raise RequestError("parts_missing", "The file has not arrived yet.", missing=[[1, 1]], received=[])
+            return arrive(record, head, by)
+        now = time.time()
+        if record.status is State.UPLOADING or record.lease_until <= now:
+            mine = _begin(record, by, claimed, declared_sha256)
+            if mine is not None:
+                return _join(*mine, by)
+        elif time.monotonic() >= deadline:
+            return record
+        else:
+            sleep(pause)
+            pause = min(1.0, pause * 2)
+        record = dynamo.get(record.tenant, record.file_id)
+    if record.status in {State.CANCELLED, State.EXPIRED, State.DELETED}:
+        raise RequestError(
+            "state_conflict",
+            f"This upload is {record.status.value}; it cannot be completed.",
+            status=record.status.value,
+        )
+    return record
+
+
+def _begin(
+    record: FileRecord, by: str, claimed: Mapping[int, str | None] | None, declared_sha256: str | None
+) -> tuple[FileRecord, Proof | None] | None:
+    """Prove the parts and take the lease. None: somebody else was first, read again."""
+    try:
+        proof: Proof | None = prove(record, list_parts(record), claimed)
+    except s3.NoSuchUpload:
+        # Joined already (the answer was lost), or aborted: the object decides.
+        if head_if_whole(record) is None:
+            current = dynamo.get(record.tenant, record.file_id)
+            if current.version != record.version:
+                return None
+            raise RequestError(
+                "upload_expired", "The upload's parts are gone from S3; start a new upload.", retryable=False
+            ) from None
+        proof = None
+    now = time.time()
+    lease = ASSEMBLING_LEASE_S / settings().time_scale
+    values: dict[str, Any] = {
+        "lease_until": now + lease,
+        "due_at": now + lease,
+        "fence": record.fence + 1,
+        "stage": "complete",
+    }
+    if declared_sha256 and not record.declared_sha256:
+        values["declared_sha256"] = declared_sha256.lower()
+    change = records.transition(record, Event.ASSEMBLE, now, by, **values)
+    if change is None:
+        return None
+    try:
+        return dynamo.commit(change), proof
+    except dynamo.StaleRecord:
+        return None
+
+
+def _join(record: FileRecord, proof: Proof | None, by: str) -> FileRecord:
+    """CompleteMultipartUpload and the transition to ``staged``; an answer that was lost is recognised by HEAD."""
+    if proof is not None:
+        if proof.sha256_composite:
+            _keep_manifest(record, proof)
+        try:
+            s3.complete_multipart(
+                settings().staging_bucket,
+                record.key,
+                record.s3_upload_id or "",
+                proof.parts,
+                size_bytes=record.size,
+                checksum_type="COMPOSITE" if proof.sha256_composite else None,
+            )
+        except (s3.NoSuchUpload, s3.PreconditionFailed):
+            pass  # somebody joined before us: HEAD decides
+        except s3.Refused as refusal:
+            _reopen(record, by, refusal.code)
+            raise RequestError(
+                "parts_missing",
+                f"S3 refused the parts: {refusal.code}.",
+                aws_code=refusal.code,
+                missing=[],
+                received=[],
+            ) from refusal
+    head = head_if_whole(record)
+    if head is None:
+        raise TransientError("aws_unavailable", "The assembled object cannot be seen yet.")
+    return arrive(record, head, by)
+
+
+def _reopen(record: FileRecord, by: str, aws_code: str) -> None:
+    def decide(current: FileRecord) -> Change | None:
+        if current.status is not State.ASSEMBLING or current.fence != record.fence:
+            return None
+        return records.transition(
+            current,
+            Event.PARTS_MISSING,
+            time.time(),
+            by,
+            failure={"code": "parts_refused", "message": f"S3 refused the parts: {aws_code}.", "stage": "complete"},
+            lease_until=0.0,
+            due_at=current.expires_at,
+        )
+
+    dynamo.update(record.tenant, record.file_id, decide)
+
+
+def _keep_manifest(record: FileRecord, proof: Proof) -> None:
+    """The part digests, which S3 forgets with the upload: size, then [number, size, sha256] a part."""
+    document = {
+        "upload_id": record.file_id,
+        "size": record.size,
+        "part_size": record.part_size,
+        "sha256_composite": proof.sha256_composite,
+        "parts": [[part.number, part.size_bytes, part.sha256] for part in proof.parts],
+    }
+    s3.put_bytes(
+        settings().derived_bucket,
+        keys.manifest(record.tenant, record.file_id),
+        json.dumps(document, separators=(",", ":")).encode(),
+        media_type="application/json",
+    )
+
+
+def list_parts(record: FileRecord) -> list[s3.PartInfo]:
+    """The upload's parts as S3 has them now. s3.NoSuchUpload."""
+    if not record.s3_upload_id:
+        raise s3.NoSuchUpload
+    return s3.list_parts(settings().staging_bucket, record.key, record.s3_upload_id)

@@ -1,0 +1,78 @@
+"""A function fed by a queue: each message alone, with the retry clock and a verdict for every kind of failure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from heavylift import queue, work
+from heavylift.errors import TransientError
+from heavylift.settings import settings
+from heavylift.telemetry import count, logger, memory_report
+
+RESERVE_MAX_S = 20.0  # work stops this long before the deadline, so that being late is a handled failure
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message in hand: what it says, whose lease it may hold, how long there is."""
+
+    message: queue.ObjectCreated | queue.Continuation
+    owner: str
+    receive_count: int
+    timeout_s: float
+    seconds_left: Callable[[], float]
+
+
+def reserve_s(timeout_s: float) -> float:
+    """min(20 s, a quarter of the timeout)."""
+    return min(RESERVE_MAX_S, timeout_s / 4)
+
+
+def serve(queue_name: str, take: Callable[[Delivery], None]) -> Callable[[Mapping[str, Any], Any], Any]:
+    """The Lambda handler of the function that owns ``queue_name``.
+
+    ``take`` does one message and returns when it is settled. TransientError (and anything unexpected) makes the
+    message come back after min(900, 15 * 2^(n-1)) s; LeaseLost means that somebody else settles it.
+    """
+
+    def handler(event: Mapping[str, Any], context: Any) -> Any:
+        timeout_s = math.ceil(context.get_remaining_time_in_millis() / 1000)
+
+        def seconds_left() -> float:
+            return float(context.get_remaining_time_in_millis()) / 1000 - reserve_s(timeout_s)
+
+        def one(record: SQSRecord) -> None:
+            receive_count = int(record.attributes.approximate_receive_count or 1)
+            try:
+                message = queue.parse(record.body)
+                if message is None:
+                    return
+                logger().info("message taken", message_says=repr(message), receive_count=receive_count)
+                take(Delivery(message, record.message_id, receive_count, timeout_s, seconds_left))
+            except work.LeaseLost as error:
+                logger().info("somebody else settles this file", code=error.code, reason=error.message)
+            except Exception as error:
+                delay_s = queue.retry_delay_s(receive_count, settings().time_scale)
+                transient = isinstance(error, TransientError)
+                count("MessagesFailed", reason=error.code if isinstance(error, TransientError) else "unexpected")
+                log = logger().warning if transient else logger().exception
+                log("message failed", error=str(error), receive_count=receive_count, comes_back_in_s=delay_s)
+                queue.come_back_in(queue_name, record.receipt_handle, delay_s)
+                raise
+
+        answer = process_partial_response(
+            event=dict(event),
+            record_handler=one,
+            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+            context=context,
+        )
+        logger().debug("memory", **memory_report())
+        return answer
+
+    return handler

@@ -1,0 +1,155 @@
+"""sweep: what the clock has to do. Bounded pages, restartable, one at a time.
+
+Lapsed leases and lost events are sent again, the fifth attempt's end becomes ``failed``, uploads that stand in
+assembling are finished, sessions whose time is over expire, and the statistics are counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heavylift import assembly, dynamo, queue, records, s3, states, statistics, work
+from heavylift.errors import HeavyliftError
+from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S
+from heavylift.records import DUE_SHARDS, Change, FileRecord
+from heavylift.settings import settings
+from heavylift.states import AWAITING_OBJECT, Event, State
+from heavylift.telemetry import count, logger
+
+PAGE = 100
+DUE_PAGES_MAX = 50  # of one shard in one run: 20 000 files a run, the next run goes on
+SCAN_PAGE = 1_000
+_STATISTICS_STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about a record that is due: ``resend``, ``fail``, ``assemble``, ``expire`` or nothing."""
+
+    do: str
+    stage: str | None = None
+
+
+def step_for(record: FileRecord, now: float) -> Step:
+    """The decision for one record. Pure."""
+    if record.due_at is None or record.due_at > now or record.final:
+        return Step("nothing")
+    if record.status in AWAITING_OBJECT:
+        if record.expires_at <= now:
+            return Step("expire")
+        return Step("assemble") if record.status is State.ASSEMBLING else Step("nothing")
+    stage = states.stage_of(record.status)
+    if stage is None:
+        return Step("nothing")
+    if record.lease_until > now:
+        return Step("nothing")
+    if record.attempt >= ATTEMPTS_MAX:
+        return Step("fail", stage)
+    return Step("resend", stage)
+
+
+def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
+    """One run: what was done, by kind. Stops in time; what is left is found by the next run."""
+    done: dict[str, int] = {}
+    for shard in range(DUE_SHARDS):
+        start = None
+        for _ in range(DUE_PAGES_MAX):
+            if seconds_left() <= 0:
+                return done
+            # A record that was moved leaves this index; the page token still points behind it, so nothing repeats.
+            keys, start = dynamo.query_keys(
+                "due",
+                records.due_partition(shard),
+                limit=PAGE,
+                start=start,
+                descending=False,
+                sort_key_max=records.due_sort_key(time.time(), "~"),
+            )
+            for record in dynamo.get_many(keys):
+                what = _settle(record)
+                done[what] = done.get(what, 0) + 1
+            if start is None:
+                break
+    if seconds_left() > 0:
+        _count_statistics(seconds_left)
+    logger().info("swept", done=done)
+    for what, number in done.items():
+        if what != "nothing":
+            count("Swept", number, what=what)
+    return done
+
+
+def _settle(record: FileRecord) -> str:
+    step = step_for(record, time.time())
+    try:
+        if step.do == "expire":
+            _expire(record)
+        elif step.do == "assemble":
+            assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0)
+        elif step.do == "fail" and step.stage:
+            _fail(record, step.stage)
+        elif step.do == "resend" and step.stage:
+            _resend(record, step.stage)
+    except HeavyliftError as error:
+        logger().warning("could not settle a file now", file_id=record.file_id, code=error.code, step=step.do)
+        return "postponed"
+    return step.do
+
+
+def _expire(record: FileRecord) -> None:
+    if record.s3_upload_id:
+        s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id)
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status not in AWAITING_OBJECT or current.expires_at > time.time():
+            return None
+        return records.transition(current, Event.EXPIRE, time.time(), "sweep")
+
+    dynamo.update(record.tenant, record.file_id, decide)
+
+
+def _fail(record: FileRecord, stage: str) -> None:
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        if step_for(current, now).do != "fail":
+            return None
+        return records.transition(current, Event.FAIL, now, "sweep", failure=work.exhausted(current, stage))
+
+    dynamo.update(record.tenant, record.file_id, decide)
+
+
+def _resend(record: FileRecord, stage: str) -> None:
+    """The next look first, then the message: at most one a visibility period, whatever happens between the two."""
+    wanted: list[bool] = []
+
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        wanted[:] = [step_for(current, now).do == "resend"]
+        if not wanted[0]:
+            return None
+        return records.change(
+            current, now, due_at=now + QUEUE_VISIBILITY_S[stage] / settings().time_scale, resent_at=now
+        )
+
+    current = dynamo.update(record.tenant, record.file_id, decide)
+    if wanted[0]:
+        queue.send(stage, queue.Continuation("continue", current.tenant, current.file_id, current.attempt))
+
+
+def _count_statistics(seconds_left: Callable[[], float]) -> None:
+    """Count the table page by page; a run that ends early keeps its place, the last one publishes."""
+    state = dynamo.get_item(_STATISTICS_STATE) or {}
+    sums = state.get("sums") or {}
+    start = state.get("next") or None
+    now = time.time()
+    while seconds_left() > 0:
+        items, start = dynamo.scan_page(statistics.COUNTED, start, SCAN_PAGE)
+        sums = statistics.add(sums, items, now)
+        if start is None:
+            for tenant, counts in sums.items():
+                dynamo.put_item({**statistics.item_key(tenant), "as_of": now, "counts": counts})
+            sums = {}
+            break
+    dynamo.put_item({**_STATISTICS_STATE, "sums": sums, "next": start or {}})

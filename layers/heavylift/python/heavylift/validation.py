@@ -1,0 +1,233 @@
+"""validate: from an object in staging to a file in the store, or to a verdict.
+
+Every step may be killed, repeated or overtaken: what is done already is recognised by the record or by HEAD.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from heavylift import assembly, dynamo, keys, queue, records, s3, work
+from heavylift.errors import ContentError, TransientError
+from heavylift.image.facts import inspect
+from heavylift.limits import QUEUE_VISIBILITY_S, SNIFF_HEAD_BYTES
+from heavylift.magic_opinion import head_opinion
+from heavylift.messages import Delivery
+from heavylift.promotion import Promotion, TargetConflict, promote
+from heavylift.ranges import ReadAhead, drive
+from heavylift.records import Change, FileRecord, lease_seconds
+from heavylift.settings import settings
+from heavylift.sniff import detect
+from heavylift.states import AWAITING_OBJECT, Event, State
+from heavylift.telemetry import count, logger, memory_peak_bytes
+from heavylift.verdict import Accepted, judge
+from heavylift.work import VALIDATE, Claim
+
+SERVED_KINDS = frozenset({"image"})  # what thumbnail makes something of; every other kind is complete when it is stored
+
+
+def take(delivery: Delivery) -> None:
+    """Settle one message of the queue ``validate``."""
+    found = _awaited(delivery.message)
+    if found is None:
+        return
+    lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
+    answer, record = work.claim(found.tenant, found.file_id, VALIDATE, delivery.owner, lease_s)
+    if answer is Claim.DONE and record.stored:
+        _after_fresh(record)
+    if answer is not Claim.TAKE:
+        logger().info("nothing to validate", file_id=record.file_id, status=record.status.value, why=answer.value)
+        return
+    try:
+        _work(record, delivery)
+    except ContentError as error:
+        _reject(record, error)
+    except TargetConflict as error:
+        failure = work.failure_of(error, VALIDATE.name, retryable=False)
+        work.write(record, Event.FAIL, VALIDATE.name, failure=failure)
+    except TransientError as error:
+        work.note_trouble(record, VALIDATE, error)
+        raise
+
+
+def _awaited(message: queue.ObjectCreated | queue.Continuation) -> FileRecord | None:
+    """The record that this message is about, one step ahead if the object proves it. None: nothing is to be done."""
+    if isinstance(message, queue.Continuation):
+        return dynamo.find(message.tenant, message.file_id)
+    parsed = keys.parse_staging(message.key)
+    record = dynamo.find(parsed.tenant, parsed.file_id) if parsed else None
+    if record is None or record.key != message.key:
+        _unwanted(message, "no record waits for it")
+        return None
+    if record.status in AWAITING_OBJECT:
+        head = s3.head(message.bucket, message.key)
+        if head is None:
+            return None  # gone again: a cancel was faster
+        record = assembly.arrive(record, head, VALIDATE.name)
+    if record.status in {State.CANCELLED, State.EXPIRED, State.DELETED}:
+        _unwanted(message, f"its file is {record.status.value}")
+        return None
+    return record
+
+
+def _unwanted(message: queue.ObjectCreated, why: str) -> None:
+    logger().warning("an object appeared that nobody waits for; it is deleted", key=message.key, why=why)
+    count("UnawaitedObjects")
+    s3.delete(message.bucket, message.key)
+
+
+def _work(record: FileRecord, delivery: Delivery) -> None:
+    started = time.monotonic()
+    if record.status is not State.PROMOTING:
+        record = _examine(record, started)
+    head = promote(
+        Promotion(
+            settings().staging_bucket,
+            record.key,
+            record.etag or "",
+            record.size,
+            settings().store_bucket,
+            keys.store(record.tenant, record.file_id),
+            record.media_type or "application/octet-stream",
+            record.file_id,
+        ),
+        record.store_upload_id,
+        lambda upload_id: _remember(record, upload_id),
+        delivery.seconds_left,
+    )
+    fresh = commit_fresh(record, head, VALIDATE.name)
+    count("FilesPromoted", kind=fresh.kind)
+    _after_fresh(fresh)
+
+
+def _remember(record: FileRecord, upload_id: str) -> None:
+    work.write(record, None, VALIDATE.name, store_upload_id=upload_id or None)
+
+
+def _examine(record: FileRecord, started: float) -> FileRecord:
+    """Detect, judge, look into pictures; commit ``promoting`` with what was found. ContentError."""
+    head = s3.head(settings().staging_bucket, record.key)
+    if head is None:
+        raise ContentError("source_expired", "The uploaded object is no longer in staging.")
+    if head.size_bytes != record.size:
+        raise ContentError(
+            "size_mismatch",
+            f"The file was announced with {record.size} bytes and arrived with {head.size_bytes}.",
+            size=head.size_bytes,
+            size_expected=record.size,
+        )
+    source = s3.ObjectSource(settings().staging_bucket, record.key, record.size, head.etag, head.version_id)
+    fetch = ReadAhead(source.read, record.size, head_bytes=SNIFF_HEAD_BYTES)
+    detection = drive(detect(record.size, record.name), fetch)
+    opinion = head_opinion(fetch(0, min(SNIFF_HEAD_BYTES, record.size))) if record.size else None
+    accepted = judge(record, detection, opinion)
+    facts: dict[str, Any] | None = None
+    if accepted.kind == "image":
+        facts = asdict(drive(inspect(detection, record.size), fetch))
+    elapsed_ms = round((time.monotonic() - started) * 1000)
+    logger().info(
+        "file accepted",
+        file_id=record.file_id,
+        format=accepted.format,
+        media_type=accepted.media_type,
+        opinion=opinion,
+        requests=source.traffic.requests,
+        bytes_read=source.traffic.bytes_in,
+    )
+    return work.write(
+        record, Event.PROMOTE, VALIDATE.name, etag=head.etag, **_findings(record, accepted, facts, source, elapsed_ms)
+    )
+
+
+def _findings(
+    record: FileRecord, accepted: Accepted, facts: dict[str, Any] | None, source: s3.ObjectSource, elapsed_ms: int
+) -> dict[str, Any]:
+    stage = {
+        "bytes_in": source.traffic.bytes_in,
+        "bytes_out": 0,
+        "requests": source.traffic.requests + 1,  # the HEAD
+        "memory_peak_bytes": memory_peak_bytes(),
+        "ms": elapsed_ms,
+    }
+    return {
+        "kind": accepted.kind,
+        "format": accepted.format,
+        "media_type": accepted.media_type,
+        "facts": facts,
+        "failure": None,
+        "bytes_read": stage["bytes_in"],
+        "requests": stage["requests"],
+        "stages": {**record.stages, VALIDATE.name: stage},
+    }
+
+
+def _reject(record: FileRecord, error: ContentError) -> None:
+    """The file's fault: recorded, the bytes stay in quarantine, the queue goes on."""
+    logger().info("file rejected", file_id=record.file_id, code=error.code, facts=error.facts)
+    count("FilesRejected", code=error.code)
+    failure = work.failure_of(error, VALIDATE.name, retryable=error.code != "source_expired")
+    work.write(record, Event.REJECT, VALIDATE.name, failure=failure)
+
+
+def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
+    """Commit ``fresh`` for a store object that HEAD has proven; validate and the store's event both may."""
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status is not State.PROMOTING:
+            if current.stored:
+                return None
+            raise work.LeaseLost("lease_lost", f"The file is {current.status.value} now.")
+        now = time.time()
+        checksums = dict(current.checksums)
+        for name in ("crc32", "crc64nvme"):
+            if value := head.checksums.get(name):
+                checksums[name] = value
+        return records.transition(
+            current,
+            Event.STORE,
+            now,
+            by,
+            checksums=checksums,
+            store_etag=head.etag,
+            store_version_id=head.version_id,
+            store_upload_id=None,
+            lease_owner=None,
+            lease_until=0.0,
+            attempt=0,
+            failure=None,
+            due_at=now + QUEUE_VISIBILITY_S["thumbnail"] / settings().time_scale,
+        )
+
+    return dynamo.update(record.tenant, record.file_id, decide)
+
+
+def _after_fresh(record: FileRecord) -> None:
+    """Once ``fresh`` is committed: the staging copy goes, and a kind that nobody serves is complete."""
+    s3.delete(settings().staging_bucket, record.key)
+    finish_unserved(record, VALIDATE.name)
+
+
+def finish_unserved(record: FileRecord, by: str) -> None:
+    """fresh -> completed for a kind that no function makes anything of; whoever sees it first does it."""
+    if record.status is not State.FRESH or record.kind in SERVED_KINDS:
+        return
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status is not State.FRESH:
+            return None
+        return records.transition(current, Event.FINISH, time.time(), by)
+
+    dynamo.update(record.tenant, record.file_id, decide)
+    count("FilesCompleted", kind=record.kind)
+
+
+def prove_stored(record: FileRecord, by: str) -> FileRecord:
+    """An event of the store that was faster than the commit of ``fresh``: prove the object and make the step."""
+    if record.status is not State.PROMOTING:
+        return record
+    head = s3.head(settings().store_bucket, keys.store(record.tenant, record.file_id))
+    if head is None or head.size_bytes != record.size or head.metadata.get("source-etag") != record.etag:
+        return record
+    return commit_fresh(record, head, by)
