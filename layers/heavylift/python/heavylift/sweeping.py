@@ -129,9 +129,8 @@ def _resend(record: FileRecord, stage: str) -> None:
         wanted[:] = [step_for(current, now).do == "resend"]
         if not wanted[0]:
             return None
-        return records.change(
-            current, now, due_at=now + QUEUE_VISIBILITY_S[stage] / settings().time_scale, resent_at=now
-        )
+        next_look = now + QUEUE_VISIBILITY_S[stage] / settings().time_scale
+        return records.change(current, now, due_at=next_look, resent_at=now)
 
     current = dynamo.update(record.tenant, record.file_id, decide)
     if wanted[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -125,6 +126,27 @@ def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSourc
         **{name: value for name, value in stage.items() if name != "memory_peak_bytes"},
         **memory_report(),
     )
+    try:
+        _commit(record, result, pictures, stage)
+    except work.LeaseLost:
+        _remove(pictures)
+        raise
+    count("FilesCompleted", kind=record.kind)
+    count("ThumbnailMilliseconds", stage["ms"], "Milliseconds")
+    count("ThumbnailMemoryPeak", stage["child_memory_peak_bytes"], "Bytes")
+    # Pictures of an earlier run that the record no longer points at.
+    kept = {picture["key"] for picture in pictures}
+    _remove([old for old in record.thumbnails if old["key"] not in kept])
+
+
+def _remove(pictures: Sequence[Mapping[str, Any]]) -> None:
+    for picture in pictures:
+        s3.delete(settings().derived_bucket, picture["key"])
+
+
+def _commit(
+    record: FileRecord, result: ThumbnailResult, pictures: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]
+) -> None:
     work.write(
         record,
         Event.FINISH,
@@ -137,19 +159,8 @@ def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSourc
         failure=None,
         bytes_read=stage["bytes_in"],
         requests=stage["requests"],
-        stages={**record.stages, THUMBNAIL.name: stage},
+        stages={**record.stages, THUMBNAIL.name: dict(stage)},
     )
-    count("FilesCompleted", kind=record.kind)
-    count("ThumbnailMilliseconds", stage["ms"], "Milliseconds")
-    count("ThumbnailMemoryPeak", stage["child_memory_peak_bytes"], "Bytes")
-    _remove_replaced(record, {picture["key"] for picture in pictures})
-
-
-def _remove_replaced(record: FileRecord, kept: set[str]) -> None:
-    """Pictures of an earlier run that the record no longer points at."""
-    for old in record.thumbnails:
-        if old["key"] not in kept:
-            s3.delete(settings().derived_bucket, old["key"])
 
 
 def _verdict(record: FileRecord, error: ContentError, source: s3.ObjectSource, started: float) -> None:
