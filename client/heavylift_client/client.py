@@ -1,0 +1,384 @@
+"""``Client``: everything the API offers, for Python programs.
+
+    from heavylift_client import Client
+
+    with Client("https://api.example.com", token) as client:
+        result = client.put("scan.tif")
+        client.get(result.file_id, "copy.tif")
+
+Uploads go straight to S3 in parallel parts, each proven by its SHA-256; nothing larger than 1 MiB of a file
+is in memory per thread. Every call waits out an API or a store that is away for up to ``patience_s``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from heavylift_client import crc
+from heavylift_client.api import Api, ApiError, segment
+from heavylift_client.backoff import Clock, poll_s
+from heavylift_client.download import Download, Expected, Fetcher, download, expected_of
+from heavylift_client.errors import AnswerError, ClientError, NoSession, Stopped
+from heavylift_client.results import Result
+from heavylift_client.sources import Declared, Item, item_of, regular_files
+from heavylift_client.transfers import Hooks, SignedUrl, signed_url
+from heavylift_client.transport import TIMEOUT_S, Transport
+from heavylift_client.upload import upload
+
+if TYPE_CHECKING:
+    import ssl
+
+Path = str | bytes | os.PathLike[str]
+# Before its bytes are all there, the session knows more about an upload than the file's record.
+STILL_UPLOADING = frozenset({"created", "uploading", "assembling"})
+
+
+class Client:
+    """One tenant's API.
+
+    ``token``: a bearer token, or a function that returns a fresh one. ``concurrency``: parts on the wire at
+    once. ``patience_s``: how long the API or the store may be away before a call gives up. Not for sharing
+    between threads, but for ``stop``, which may come from anywhere.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        token: str | Callable[[], str],
+        *,
+        concurrency: int = 4,
+        patience_s: float = 600.0,
+        timeout_s: float = TIMEOUT_S,
+        max_part_size: int | None = None,
+        hooks: Hooks | None = None,
+        clock: Clock | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = api
+        self._token = token
+        self._concurrency = concurrency
+        self._patience_s = patience_s
+        self._timeout_s = timeout_s
+        self._max_part_size = max_part_size
+        self._hooks = hooks or Hooks()
+        self._clock = clock or Clock()
+        self._ssl_context = ssl_context
+        self._stop = threading.Event()
+        self._running: set[threading.Event] = set()
+        self._transport = self._new_transport()
+        self._api = self._new_api(self._transport, self._stop)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def stop(self) -> None:
+        """Let whatever runs end soon with ``Stopped``. The client is of no use after that."""
+        self._stop.set()
+        for stop in list(self._running):
+            stop.set()
+
+    # uploads
+
+    def put(self, path: Path, *, name: str | None = None, wait: bool = True, **declared: Any) -> Result:
+        """Upload one file and, with ``wait``, wait for its verdict. Resumes an open session of the same bytes.
+
+        ``declared``: kind, type, data_type, description, logical_id, metadata, rules. What goes wrong with
+        this file is in the result (``ok``, ``failure``); raises Stopped.
+        """
+        (result,) = self.put_many([item_of(path, declare(**declared), name=name)], wait=wait)
+        return result
+
+    def put_many(self, paths: Iterable[Path | Item], *, wait: bool = True, **declared: Any) -> Iterator[Result]:
+        """Upload files, many at once; results come in the order in which files end. ``paths`` is read lazily.
+
+        One file's failure is its result and never stops the others. Closing the iterator stops the work.
+        """
+        said = declare(**declared)
+        return self._upload((p if isinstance(p, Item) else item_of(p, said) for p in paths), wait=wait)
+
+    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Iterator[Result]:
+        """Upload every regular file below ``folder``, hidden ones too, each with its relative path."""
+        said = declare(**declared)
+        return self._upload(
+            (item_of(path, said, relative_path=relative) for path, relative in regular_files(folder)), wait=wait
+        )
+
+    def resume(self, path: Path, *, wait: bool = True) -> Result:
+        """Go on with the open session of this file. Raises NoSession if there is none.
+
+        The session is found by fingerprint; every part that is there already is hashed again locally and
+        compared before it is skipped.
+        """
+        (result,) = self._upload([item_of(path)], wait=wait, only_resume=True)
+        if result.failure and result.failure["code"] == "no_session":
+            raise NoSession(result.failure["message"])
+        return result
+
+    def _upload(self, items: Iterable[Item], *, wait: bool, only_resume: bool = False) -> Iterator[Result]:
+        with self._run() as (api, transport, stop):
+            yield from upload(
+                items,
+                api=api,
+                transport=transport,
+                concurrency=self._concurrency,
+                wait=wait,
+                clock=self._clock,
+                stop=stop,
+                hooks=self._hooks,
+                patience_s=self._patience_s,
+                max_part_size=self._max_part_size,
+                only_resume=only_resume,
+            )
+
+    # downloads
+
+    def get(self, file_id: str, out: Path) -> Download:
+        """Download a file to ``out`` by parallel ranged GETs; it appears under that name only whole and proven.
+
+        A download that was cut goes on from ``<out>.part``. Proven against the record: by SHA-256 where the
+        server has proven it, by CRC-32 of the whole where known. Raises ChecksumMismatch, ApiError, StoreError.
+        """
+        record = self.file(file_id)
+        path = f"/v1/files/{segment(file_id)}/content"
+        return self._download(out, file_id, expected_of(record), path)
+
+    def thumbs(self, file_id: str, out_dir: Path) -> list[dict[str, Any]]:
+        """Save the thumbnails of a file as ``<out_dir>/<size>.jpg``; their entries of the record, with ``path``."""
+        record = self.file(file_id)
+        folder = os.fsdecode(out_dir)
+        os.makedirs(folder, exist_ok=True)
+        saved = []
+        for entry in record.get("thumbnails") or ():
+            size = int(entry["size"])
+            path = os.path.join(folder, f"{size}.jpg")
+            data = self._fetcher(partial(self._thumbnail_url, file_id, size)).whole()
+            with open(path + ".part", "wb") as part:
+                part.write(data)
+            os.replace(path + ".part", path)
+            saved.append({name: value for name, value in entry.items() if name != "url"} | {"path": path})
+        return saved
+
+    def _thumbnail_url(self, file_id: str, size: int) -> SignedUrl:
+        answer = self._api.call("GET", f"/v1/files/{segment(file_id)}")
+        for entry in (answer.body or {}).get("thumbnails") or ():
+            if entry.get("size") == size:
+                return signed_url(entry, answer)
+        raise AnswerError(f"the record no longer has a thumbnail of {size}")
+
+    def report(self, file_id: str) -> Any:
+        """The validation report of a file."""
+        path = f"/v1/files/{segment(file_id)}/report"
+        try:
+            return json.loads(self._fetcher(lambda: self._content_url(path)).whole())
+        except ValueError:
+            raise AnswerError("the report is no JSON") from None
+
+    # records
+
+    def status(self, any_id: str) -> dict[str, Any]:
+        """What is known about an id: the upload while bytes are on their way, then the file; or batch, or archive."""
+        try:
+            record = self.file(any_id)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return self._first_known(any_id, ("batches", "archives"), error)
+        if record.get("status") in STILL_UPLOADING:
+            return self.session(any_id)
+        return record
+
+    def _first_known(self, any_id: str, kinds: Iterable[str], unknown: ApiError) -> dict[str, Any]:
+        for kind in kinds:
+            try:
+                return self._body("GET", f"/v1/{kind}/{segment(any_id)}")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        raise unknown
+
+    def file(self, file_id: str) -> dict[str, Any]:
+        """``GET /v1/files/{id}``."""
+        return self._body("GET", f"/v1/files/{segment(file_id)}")
+
+    def session(self, upload_id: str, *, parts: bool = False) -> dict[str, Any]:
+        """``GET /v1/uploads/{id}``."""
+        return self._body("GET", f"/v1/uploads/{segment(upload_id)}", query={"parts": "true" if parts else None})
+
+    def ls(self, *, uploads: bool = False, limit: int | None = None, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """Files (or uploads) one by one, all pages; filters: status, kind, fingerprint, batch_id, logical_id."""
+        token: str | None = None
+        left = limit
+        while left is None or left > 0:
+            page = self.page(uploads=uploads, limit=left, next_token=token, **filters)
+            items = page.get("items") or []
+            yield from items if left is None else items[:left]
+            left = None if left is None else left - len(items)
+            token = page.get("next_token")
+            if not token:
+                return
+
+    def page(
+        self,
+        *,
+        uploads: bool = False,
+        limit: int | None = None,
+        next_token: str | None = None,
+        **filters: str | None,
+    ) -> dict[str, Any]:
+        """One page of a list: {"items", "next_token"}."""
+        query = {"limit": limit, "next_token": next_token, **filters}
+        return self._body("GET", "/v1/uploads" if uploads else "/v1/files", query=query)
+
+    def cancel(self, upload_id: str) -> dict[str, Any]:
+        """Cancel an upload (or a batch)."""
+        try:
+            return self._body("DELETE", f"/v1/uploads/{segment(upload_id)}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            unknown = error
+        try:
+            return self._body("DELETE", f"/v1/batches/{segment(upload_id)}")
+        except ApiError as error:
+            raise unknown if error.status == 404 else error from None
+
+    def retry(self, upload_id: str, *, force: bool = False, rules: Any = None) -> dict[str, Any]:
+        """Run the failed stage of a file again."""
+        body = {name: value for name, value in (("force", force or None), ("rules", rules)) if value is not None}
+        return self._body("POST", f"/v1/uploads/{segment(upload_id)}/retry", body=body, once=True)
+
+    def cleanup(self, hours_old: float) -> dict[str, Any]:
+        """Delete failed uploads older than so many hours: {"deleted": n}."""
+        return self._body("DELETE", "/v1/uploads", query={"status": "failed", "hours_old": f"{hours_old:g}"})
+
+    def stats(self) -> dict[str, Any]:
+        """``GET /v1/stats``."""
+        return self._body("GET", "/v1/stats")
+
+    def health(self) -> dict[str, Any]:
+        """``GET /v1/health``."""
+        return self._body("GET", "/v1/health")
+
+    def studies(self, *, batch_id: str | None = None, **filters: str | None) -> Any:
+        """DICOM studies: QIDO-RS over all, or those of one batch."""
+        if batch_id is not None:
+            return self._api.call("GET", f"/v1/batches/{segment(batch_id)}/studies").body
+        return self._api.call("GET", "/v1/dicomweb/studies", query=filters).body
+
+    # archives
+
+    def archive(self, wanted: Mapping[str, Any], out: Path | None = None) -> dict[str, Any]:
+        """Let a ZIP be made, wait for it, and download it to ``out`` if given; the archive's body, whatever its status.
+
+        ``wanted``: {"file_ids" | "batch_id" | "logical_id" | "study_uid", "name"?, "package"?, "on_missing"?}.
+        """
+        body = self._body("POST", "/v1/archives", body=dict(wanted), once=True)
+        polls = 0
+        while not body.get("final"):
+            if self._clock.pause(self._stop, poll_s(polls)):
+                raise Stopped
+            polls += 1
+            body = self._body("GET", f"/v1/archives/{segment(body['archive_id'])}")
+        if out is not None and body.get("status") == "completed":
+            expected = Expected(int(body["size"]), None, crc.parse(body.get("crc32")))
+            archive_id = body["archive_id"]
+            self._download(out, archive_id, expected, f"/v1/archives/{segment(archive_id)}/content")
+        return body
+
+    # inside
+
+    def _body(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        body = self._api.call(method, path, **how).body
+        if body is None:
+            return {}
+        if not isinstance(body, dict):
+            raise AnswerError(f"{method} {path} answered no object")
+        return body
+
+    def _content_url(self, path: str) -> SignedUrl:
+        answer = self._api.call("GET", path, query={"redirect": "false"})
+        return signed_url(answer.body or {}, answer)
+
+    def _fetcher(self, sign: Callable[[], SignedUrl]) -> Fetcher:
+        return Fetcher(self._transport, sign, clock=self._clock, stop=self._stop, patience_s=self._patience_s)
+
+    def _download(self, out: Path, object_id: str, expected: Expected, path: str) -> Download:
+        name = os.fsdecode(out)
+        if os.path.isdir(name):
+            raise ClientError("is_a_folder", f"{name} is a folder; give the name of a file")
+        with self._run() as (api, transport, stop):
+
+            def sign() -> SignedUrl:
+                answer = api.call("GET", path, query={"redirect": "false"})
+                return signed_url(answer.body or {}, answer)
+
+            return download(
+                name,
+                object_id,
+                expected,
+                Fetcher(transport, sign, clock=self._clock, stop=stop, patience_s=self._patience_s),
+                transport=transport,
+                concurrency=self._concurrency,
+                stop=stop,
+                hooks=self._hooks,
+            )
+
+    @contextmanager
+    def _run(self) -> Iterator[tuple[Api, Transport, threading.Event]]:
+        """What one upload or download works with, of its own: stopping it cuts its connections."""
+        if self._stop.is_set():
+            raise Stopped
+        stop = threading.Event()
+        transport = self._new_transport()
+        self._running.add(stop)
+        try:
+            yield self._new_api(transport, stop), transport, stop
+        finally:
+            self._running.discard(stop)
+
+    def _new_transport(self) -> Transport:
+        return Transport(timeout_s=self._timeout_s, ssl_context=self._ssl_context)
+
+    def _new_api(self, transport: Transport, stop: threading.Event) -> Api:
+        return Api(
+            self._url,
+            self._token,
+            transport,
+            patience_s=self._patience_s,
+            clock=self._clock,
+            stop=stop,
+            notice=self._hooks.notice,
+        )
+
+
+def declare(
+    *,
+    kind: str | None = None,
+    type: str | None = None,
+    data_type: str | None = None,
+    description: str | None = None,
+    logical_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    rules: Any = None,
+) -> Declared:
+    """What the caller says about files; ``logical_id`` travels in the metadata."""
+    said = dict(metadata or {})
+    if logical_id is not None:
+        said["logical_id"] = logical_id
+    return Declared(kind, type, data_type, description, said, rules)
