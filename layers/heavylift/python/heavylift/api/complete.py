@@ -16,6 +16,8 @@ from heavylift.settings import settings
 from heavylift.states import Event, State
 from heavylift.telemetry import count, logger
 
+DAY_S = 86_400
+
 
 def complete_upload(
     caller: Caller, file_id: str, event: Mapping[str, Any]
@@ -61,7 +63,9 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
 
     def decide(record: FileRecord) -> Change | None:
         again, stage = retry_of(record, force=body.force)
-        if again is Event.RETRY_VALIDATION and s3.head(settings().staging_bucket, record.key) is None:
+        kept_until = (record.finished_at or time.time()) + settings().quarantine_days * DAY_S
+        gone = time.time() > kept_until or s3.head(settings().staging_bucket, record.key) is None
+        if again is Event.RETRY_VALIDATION and gone:
             raise RequestError(
                 "source_expired", "The uploaded bytes are no longer kept; upload the file again.", file_id=file_id
             )

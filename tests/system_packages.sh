@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# System packages that a test needs, by name; nothing is done when they are there.
+set -euo pipefail
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
