@@ -1,0 +1,1 @@
+"""The Lambda runtime: awslambdaric children, one Runtime API endpoint each, memory and time as hard limits."""

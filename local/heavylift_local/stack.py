@@ -1,0 +1,482 @@
+"""The supervisor: realises the topology on this machine, and takes it down again without leaving anything.
+
+``Stack.start`` returns when everything answers. The order matters: the gateway's port is taken first
+(S3's CORS rules name it), the queues come before S3 (its undelivered events arrive at once), functions last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heavylift_local import discovery, faults, plan
+from heavylift_local.access import Caller, Callers, Grant, merge_counts
+from heavylift_local.events import EventHub, target
+from heavylift_local.gateway.authorizer import Authorizer
+from heavylift_local.gateway.routing import Router
+from heavylift_local.gateway.server import Gateway
+from heavylift_local.local_api import LocalEndpoints
+from heavylift_local.runtime import processes
+from heavylift_local.runtime.child import Launch, Outcome
+from heavylift_local.runtime.pool import Fault, Pool
+from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
+from heavylift_local.sources import QueueSource, Schedule, scheduled_event
+from heavylift_local.sqs.queue import Message, Queue
+from heavylift_local.sqs.server import QueueService
+from heavylift_local.workers import Worker
+
+FIRST_SCHEDULE_S = 1.0
+QUEUES_SAVED_EVERY_S = 2.0
+ADMIN_SECONDS_MAX = 10.0
+DAY_S = 86_400
+DEMO_TENANT, DEMO_USER = "demo", "developer"
+
+logger = logging.getLogger(__name__)
+
+
+class StackError(Exception):
+    """The stack cannot start; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    port: int = 0
+    data: Path | None = None
+    events: bool = True
+    access_log: Path | None = None
+    topology: Path = plan.REPOSITORY / "infra" / "topology.py"
+    functions: Path = plan.REPOSITORY / "functions"
+    layer: Path = plan.REPOSITORY / "layers" / "heavylift" / "python"
+    web: Path = plan.REPOSITORY / "web"
+    s3_module: str = "heavylift_local.s3"
+
+
+class _Internal(Exchange):
+    """Where functions reach the queues and S3 delivers its events."""
+
+    def do_POST(self) -> None:
+        stack: Stack = self.server.stack  # type: ignore[attr-defined]
+        try:
+            body = self.read_body(17 * 1024 * 1024)
+        except (BodyTooLarge, BadBody):
+            self.reply(413)
+            return
+        if self.path == stack.event_path:
+            try:
+                event = json.loads(body)
+            except ValueError:
+                self.reply(400)
+                return
+            stack.publish(event)
+            self.reply(204)
+            return
+        status, headers, answer = stack.queue_service.handle(self.headers, body)
+        self.reply(status, answer, None, headers)
+
+
+class Stack:
+    """One running stack; ``start`` once, ``stop`` once."""
+
+    def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
+        self.options = options
+        self._outer = environment
+        self.scale = plan.time_scale(environment)
+        self.topology: Any = plan.load_topology(options.topology)
+        self.temporary = options.data is None
+        self.folder = Path(tempfile.mkdtemp(prefix="heavylift-")) if options.data is None else options.data.resolve()
+        self.started_at = time.monotonic()
+        self._stopped = threading.Event()
+        self._event_gate = threading.Lock()
+        self._lock_file: Any = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._sources: list[QueueSource] = []
+        self._schedules: list[Schedule] = []
+        self.pools: dict[str, Pool] = {}
+        self.queues: dict[str, Queue] = {}
+        self._queue_changes = 0
+        self._workers: list[Worker] = []
+        self._entry: Path | None = None
+        self._gateway: Gateway | None = None
+        self._internal: LoopbackServer | None = None
+        self.hub: EventHub | None = None
+
+    # Start.
+
+    def start(self) -> dict[str, Any]:
+        """Brings everything up; the ready document. Raises StackError, plan.PlanError or WorkerError."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self._make_folder()
+        self._start_guard()
+        self.identity = plan.load_identity(self.folder / "stack.json", plan.callers(self.topology))
+        origins = tuple(o.strip() for o in self._outer.get("HEAVYLIFT_CORS_ORIGINS", "").split(",") if o.strip())
+        try:
+            self._gateway = Gateway(self.options.port, plan.ACCOUNT, self.options.web, origins)
+        except OSError as error:
+            raise StackError(f"port {self.options.port} cannot be used: {error.strerror}") from None
+        self._internal = LoopbackServer(_Internal)
+        self._internal.stack = self  # type: ignore[attr-defined]
+        self.event_path = f"/events/{self.identity.admin_token}"
+        self._make_queues()
+        event_sink = self._internal.url + self.event_path if self.options.events else None
+        self.s3 = self._worker(
+            "s3",
+            self.options.s3_module,
+            plan.s3_config(
+                self.topology,
+                self.identity,
+                self.folder / "s3",
+                (*self._gateway.origins, *origins),
+                0,
+                event_sink,
+                self.options.access_log,
+            ),
+        )
+        self.tables = self._worker(
+            "moto",
+            "heavylift_local.tables",
+            plan.tables_config(self.topology, self.identity, self.folder / "tables", 0),
+        )
+        # Both are starting; meanwhile this process makes its own part ready.
+        self._make_hub()
+        self._internal.start("internal")
+        self.s3.wait_ready()
+        self.tables.wait_ready()
+        for worker in self._workers:
+            worker.watch()
+        self._make_pools()
+        self.authorizer = Authorizer(self.identity.jwt_secret, self._outer.get("TENANT_CLAIM") or "tenant")
+        self._gateway.start(Router(self.topology.FUNCTIONS), self.authorizer, self._invoke_http, LocalEndpoints(self))
+        if self.options.events:
+            self._start_sources()
+        self._save_queues_schedule = Schedule("queues", QUEUES_SAVED_EVERY_S, QUEUES_SAVED_EVERY_S, self._keep_house)
+        self._save_queues_schedule.start()
+        threading.Thread(target=self._prewarm, name="prewarm", daemon=True).start()
+        ready = self._ready()
+        plan.write_private(self.folder / "run.json", ready)
+        return ready
+
+    def _make_folder(self) -> None:
+        for name in ("logs", "tmp", "config", "s3", "tables"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self._lock_file = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackError(f"another stack uses {self.folder}") from None
+        # What a killed stack left: temporary files of functions that no longer run.
+        shutil.rmtree(self.folder / "tmp")
+        (self.folder / "tmp").mkdir(mode=0o700)
+
+    @property
+    def _marker(self) -> str:
+        """In the environment of every process of this stack, and of nothing else."""
+        return f"TMPDIR={self.folder / 'tmp'}"
+
+    def _start_guard(self) -> None:
+        self._entry = discovery.entry_path(os.getpid())
+        command = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("guard.py")), self._marker]
+        command += ["--unlink", str(self._entry), "--unlink", str(self.folder / "run.json")]
+        if self.temporary:
+            command += ["--remove", str(self.folder)]
+        self._guard = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _worker(self, name: str, module: str, config: Mapping[str, Any]) -> Worker:
+        keep = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
+        environment = {key: self._outer[key] for key in keep if key in self._outer}
+        environment |= {"TMPDIR": str(self.folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+        worker = Worker(name, module, config, self.folder, environment)
+        worker.launch()
+        self._workers.append(worker)
+        return worker
+
+    def _make_queues(self) -> None:
+        assert self._internal is not None
+        physical = plan.queue_names(self.topology)
+        for queue in self.topology.QUEUES:
+            dead = Queue(physical[f"{queue.name}-dlq"], 30, queue.dlq_retention_days * DAY_S)
+            self.queues[f"{queue.name}-dlq"] = dead
+            self.queues[queue.name] = Queue(
+                physical[queue.name],
+                plan.visibility_seconds(queue.visibility_s, self.scale),
+                queue.retention_days * DAY_S,
+                dead,
+                queue.receive_count_max,
+            )
+        saved = self.folder / "queues.json"
+        if saved.exists():
+            for name, messages in json.loads(saved.read_text()).items():
+                if name in self.queues:
+                    self.queues[name].load(messages)
+        everything = Grant(("*",), ("*",))
+        callers = [Caller(plan.OPERATOR, self.identity.keys[plan.OPERATOR].access_key, (everything,))]
+        for function in self.topology.FUNCTIONS:
+            granted = tuple(Grant(tuple(g["actions"]), tuple(g["resources"])) for g in plan.grants(function, "sqs"))
+            callers.append(Caller(function.name, self.identity.keys[function.name].access_key, granted))
+        self._queue_callers = Callers(tuple(callers), plan.ACCOUNT)
+        self.queue_service = QueueService(
+            self.queues, self._queue_callers, self._internal.url, plan.REGION, plan.ACCOUNT
+        )
+
+    def _make_hub(self) -> None:
+        buckets = plan.bucket_names(self.topology)
+
+        def sender(queue: Queue) -> Any:
+            return lambda body: queue.send(Message(body, sender="events.amazonaws.com"))
+
+        self.hub = EventHub(
+            [target(rule, buckets[rule.bucket], sender(self.queues[rule.queue])) for rule in self.topology.RULES]
+        )
+
+    def _make_pools(self) -> None:
+        census = processes.Census()
+        assert self._internal is not None
+        self.endpoints = plan.Endpoints(self.s3.url, self.tables.url, self._internal.url, self.tables.url)
+        names = plan.Names(
+            plan.bucket_names(self.topology),
+            self.topology.TABLE.name,
+            {name: self.queue_service.queue_url(queue) for name, queue in self.queues.items()},
+        )
+        packages = Path(sysconfig.get_path("purelib"))
+        bootstrap = Path(__file__).parent / "runtime" / "bootstrap.py"
+        for function in self.topology.FUNCTIONS:
+            root = self.options.functions / function.name
+            if not (root / "handler.py").is_file():
+                logger.warning("%s has no handler at %s", function.name, root)
+            environment = plan.function_environment(
+                self.topology,
+                function,
+                names,
+                self.identity.keys[function.name],
+                self.endpoints,
+                self._outer,
+                self.folder / "tmp",
+                self.scale,
+                packages,
+                root,
+            )
+            # The interpreter itself, not the environment's: what a handler starts in turn must not find
+            # this project's other packages through the environment's site folder.
+            interpreter = getattr(sys, "_base_executable", None) or sys.executable
+            command = (interpreter, "-I", "-S", "-B", str(bootstrap), "handler.handler")
+            launch = Launch(
+                function.name,
+                f"arn:aws:lambda:{plan.REGION}:{plan.ACCOUNT}:function:{function.name}",
+                (*command, str(root), str(self.options.layer), str(packages)),
+                root,
+                environment,
+                function.memory_mb,
+                function.timeout_s,
+                self.folder / "logs" / f"{function.name}.log",
+            )
+            self.pools[function.name] = Pool(launch, plan.children_max(function), census)
+
+    def _start_sources(self) -> None:
+        for function in self.topology.FUNCTIONS:
+            pool = self.pools[function.name]
+            source = function.source
+            if source is not None:
+                queue = self.queues[source.queue]
+                made = QueueSource(
+                    pool,
+                    queue,
+                    self.queue_service.arn(queue),
+                    plan.REGION,
+                    source.batch_size,
+                    source.batch_window_s / self.scale,
+                    min(plan.QUEUE_CHILDREN_MAX, source.concurrency_max),
+                    function.recursive_loop == "allow",
+                )
+                made.start()
+                self._sources.append(made)
+            if function.schedule_minutes is not None:
+                schedule = Schedule(
+                    function.name,
+                    max(1.0, function.schedule_minutes * 60 / self.scale),
+                    FIRST_SCHEDULE_S,
+                    lambda name=function.name: self._run_schedule(name),  # type: ignore[misc]
+                )
+                schedule.start()
+                self._schedules.append(schedule)
+
+    def _ready(self) -> dict[str, Any]:
+        assert self._gateway is not None
+        key = self.identity.keys[plan.OPERATOR]
+        return {
+            "ready": True,
+            "api": self._gateway.url,
+            "page": self._gateway.url + "/",
+            "s3": self.s3.url,
+            "token": self.token(DEMO_TENANT, DEMO_USER, None),
+            "s3_access_key": key.access_key,
+            "s3_secret_key": key.secret_key,
+            "region": plan.REGION,
+            "buckets": plan.bucket_names(self.topology),
+            "pids": self.pids(),
+            "data": str(self.folder),
+        }
+
+    def announce(self) -> None:
+        """Lets ``heavylift`` on this machine find this stack."""
+        assert self._gateway is not None
+        discovery.write_entry(self._gateway.url)
+
+    def _prewarm(self) -> None:
+        for function in self.topology.FUNCTIONS:
+            there = (self.options.functions / function.name / "handler.py").is_file()
+            if function.routes and there and not self._stopped.is_set():
+                self.pools[function.name].prewarm()
+
+    # While it runs.
+
+    @property
+    def failed(self) -> bool:
+        return any(worker.failed.is_set() for worker in self._workers)
+
+    def pids(self) -> dict[str, int]:
+        """The long-lived processes; children of functions are in ``state``."""
+        guard = {"guard": self._guard.pid} if self._guard is not None else {}
+        return {"up": os.getpid(), **{worker.name: worker.pid for worker in self._workers}, **guard}
+
+    def token(self, tenant: str | None, user: str, scopes: list[str] | None) -> str:
+        return self.authorizer.mint(tenant, user, self.topology.SCOPES if scopes is None else scopes)
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """An event of S3's, on its way to the queues."""
+        with self._event_gate:
+            pass
+        if self.hub is not None:
+            self.hub.publish(event)
+
+    def events_held(self) -> AbstractContextManager[object]:
+        """S3's events wait outside while this is held."""
+        return self._event_gate
+
+    def invoke(self, function: str, event: object, wait_seconds: float = 3600.0) -> Outcome:
+        """Runs a function now; KeyError when there is none of that name."""
+        return self.pools[function].invoke(json.dumps(event).encode(), wait_seconds=wait_seconds)
+
+    def _invoke_http(self, function: str, event: dict[str, Any], wait_seconds: float) -> Outcome:
+        return self.invoke(function, event, wait_seconds)
+
+    def _run_schedule(self, name: str) -> None:
+        outcome = self.invoke(name, scheduled_event(f"heavylift-{name}", plan.REGION, plan.ACCOUNT))
+        if not outcome.ok and not self._stopped.is_set():
+            logger.warning("scheduled %s: %s", name, outcome.payload.decode(errors="replace")[:500])
+
+    def _keep_house(self) -> None:
+        self._save_queues()
+        for pool in self.pools.values():
+            pool.reap()
+
+    def _save_queues(self) -> None:
+        changes = sum(queue.changes for queue in self.queues.values())
+        if changes != self._queue_changes:
+            plan.write_private(self.folder / "queues.json", {name: queue.dump() for name, queue in self.queues.items()})
+            self._queue_changes = changes
+
+    def set_faults(self, wanted: faults.Faults) -> None:
+        """Replaces all faults; raises OSError when S3 refuses its part."""
+        self.s3_admin("PUT", "faults", dict(wanted.s3))
+        assert self._gateway is not None
+        assert self.hub is not None
+        self._gateway.set_fault(wanted.api)
+        self.hub.set_fault(wanted.events)
+        for name, pool in self.pools.items():
+            pool.reseed(wanted.seed)
+            pool.fault = wanted.functions.get(name) or wanted.functions.get("*") or Fault()
+
+    def counters(self) -> dict[str, Any]:
+        tables = self._ask("GET", f"{self.tables.url}/_local/counters", None)
+        return merge_counts([self.s3_admin("GET", "counters", None), tables, self._queue_callers.counts()])
+
+    def s3_admin(self, method: str, path: str, body: object) -> Any:
+        """A call to S3's own knobs; raises OSError."""
+        return self._ask(method, f"{self.s3.url}/_local/{path}", body)
+
+    def _ask(self, method: str, url: str, body: object) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            url,
+            data,
+            {"x-local-token": self.identity.admin_token, "content-type": "application/json"},
+            method=method,
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=ADMIN_SECONDS_MAX) as answer:
+                content = answer.read()
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{error.code} {error.read(500).decode(errors='replace')}") from None
+        return json.loads(content) if content else None
+
+    def state(self) -> dict[str, Any]:
+        """What the page and the demo show."""
+        assert self._gateway is not None
+        queues = {}
+        for queue in self.topology.QUEUES:
+            queues[queue.name] = {**self.queues[queue.name].depth()}
+            queues[queue.name]["dlq"] = self.queues[f"{queue.name}-dlq"].depth()["visible"]
+        return {
+            "uptime_s": round(time.monotonic() - self.started_at, 1),
+            "api": self._gateway.url,
+            "s3": self.s3.url,
+            "endpoints": {"dynamodb": self.endpoints.dynamodb, "sqs": self.endpoints.sqs},
+            "region": plan.REGION,
+            "time_scale": self.scale,
+            "events": self.options.events,
+            "table": self.topology.TABLE.name,
+            "buckets": plan.bucket_names(self.topology),
+            "pids": self.pids(),
+            "functions": {name: pool.state() for name, pool in self.pools.items()},
+            "queues": queues,
+            "data": str(self.folder),
+        }
+
+    # Stop.
+
+    def stop(self) -> None:
+        """Ends everything and returns when no process and no temporary file is left. Safe after a failed start."""
+        self._stopped.set()
+        if self._gateway is not None:
+            self._gateway.stop()
+        for queue in self.queues.values():
+            queue.close()
+        for pool in self.pools.values():
+            pool.stop()
+        for part in (*self._sources, *self._schedules):
+            part.stop()
+        if hasattr(self, "_save_queues_schedule"):
+            self._save_queues_schedule.stop()
+        for worker in self._workers:
+            worker.stop()
+        if self.hub is not None:
+            self.hub.stop()
+        if self._internal is not None:
+            self._internal.stop()
+        if self.queues and not self.temporary:
+            self._save_queues()
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+            self._guard.wait()
+        if self._lock_file is not None:
+            self._lock_file.close()
