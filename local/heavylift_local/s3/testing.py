@@ -1,0 +1,76 @@
+"""A running server for tests of anything that talks to S3."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heavylift_local.s3.config import parse
+from heavylift_local.s3.server import S3Server
+
+ACCESS_KEY = "AKIDDEVELOPER"
+SECRET_KEY = "developer-secret"
+ADMIN_TOKEN = "local-token"
+BUCKETS = ("staging", "store", "derived")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningS3:
+    server: S3Server
+    region: str
+
+    @property
+    def endpoint(self) -> str:
+        return self.server.endpoint
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY, **more: Any) -> Any:
+        """A boto3 client with default settings but region, path style and SigV4. More arguments go to `client()`."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 1})
+        config = config.merge(more.pop("config", Config()))
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=config,
+            **more,
+        )
+
+
+def developer(allow: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The developer's own key: everything."""
+    return {
+        "name": "developer",
+        "access_key": ACCESS_KEY,
+        "secret_key": SECRET_KEY,
+        "allow": [allow or {"actions": ["s3:*"], "resources": ["*"]}],
+    }
+
+
+@contextmanager
+def running_s3(path: Path, **config: Any) -> Iterator[RunningS3]:
+    """A server in this process with its data under *path*, three unversioned buckets and one almighty caller.
+
+    *config*: fields of the configuration document that replace these.
+    """
+    raw: dict[str, Any] = {
+        "data": str(path / "s3"),
+        "admin_token": ADMIN_TOKEN,
+        "buckets": [{"name": name} for name in BUCKETS],
+        "callers": [developer()],
+        **config,
+    }
+    server = S3Server(parse(raw)).start()
+    try:
+        yield RunningS3(server, server.config.region)
+    finally:
+        server.stop()
