@@ -42,7 +42,7 @@ def make_demo_files(folder: Path) -> list[DemoFile]:
 
     for name, source, detected in (
         ("ultrasound.jpg", "examples_ybr_color.dcm", "JPEG"),
-        ("ultrasound.j2k", "examples_jpeg2k.dcm", "JP2"),
+        ("ultrasound.j2k", "examples_jpeg2k.dcm", "J2K"),
     ):
         path = folder / name
         dataset = dcmread(get_testdata_file(source, download=False))

@@ -85,7 +85,7 @@ TYPES: tuple[TypeRule, ...] = (
     TypeRule("image/avif", "image", ("AVIF",), _PICTURE_SIZE_MAX, ("avif",)),
     TypeRule("image/gif", "image", ("GIF",), _PICTURE_SIZE_MAX, ("gif",)),
     TypeRule("image/bmp", "image", ("BMP",), _PICTURE_SIZE_MAX, ("bmp",)),
-    TypeRule("image/jp2", "image", ("JP2",), _PICTURE_SIZE_MAX, ("jp2", "j2k", "jpx")),
+    TypeRule("image/jp2", "image", ("JP2", "J2K"), _PICTURE_SIZE_MAX, ("jp2", "j2k", "jpx")),
     TypeRule("image/vnd.adobe.photoshop", "image", ("PSD",), _PICTURE_SIZE_MAX, ("psd", "psb")),
     TypeRule("application/dicom", "dicom", ("DICOM",), 4 * GIB, ("dcm",)),
     TypeRule("text/csv", "table", ("CSV",), _TABLE_SIZE_MAX, ("csv",)),
