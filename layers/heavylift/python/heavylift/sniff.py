@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from heavylift.errors import ContentError
-from heavylift.ranges import Range, Reader
+from heavylift.ranges import Range, Reader, answered_by
 from heavylift.sniff_text import Text, sniff_text
 from heavylift.tiff import tags
 from heavylift.tiff.ifd import Header, Ifd, parse_header, read_ifd, read_integer, read_text
@@ -196,7 +196,7 @@ def detect(size_bytes: int, name: str = "") -> Reader[Detection]:
     if head[128:132] == b"DICM":  # before TIFF: the preamble may hold a TIFF header (PS3.10 7.1)
         return detection("DICOM")
     if head[:4] in _TIFF_MARKS:
-        return (yield from _detect_tiff(head, size_bytes, name))
+        return (yield from answered_by(head, _detect_tiff(head, size_bytes, name)))
     if head[4:8] == b"ftyp":
         return _detect_boxes(head)
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and head[:1] == b"\0":
@@ -287,7 +287,7 @@ def _detect_compressed(format_name: str, head: bytes, name: str) -> Detection:
     else:
         bare = re.sub(r"\.(zst|zstd)$", "", name.lower())
         inner = _INNER_BY_NAME.get(bare[bare.rfind(".") :]) if "." in bare else None
-    kind = MEDIA_TYPES[inner][0] if inner in _INNER_BY_NAME.values() else found.kind
+    kind = MEDIA_TYPES[inner][0] if inner is not None and inner in _INNER_BY_NAME.values() else found.kind
     return replace(found, kind=kind, inner=inner)
 
 
@@ -327,11 +327,10 @@ def _tiff_format(header: Header, size_bytes: int, name: str, plain: str) -> Read
     sensor = photometric in (tags.CFA, tags.LINEAR_RAW) or compression in (34713, 32767, 65535, 32770)
     for maker, format_name, extension in _MAKERS:
         # The maker's tag alone is a guess: pictures developed by its software carry it too.
-        if make.startswith(maker) and (
-            sensor
-            or name.lower().endswith(extension)
-            or (tags.SUB_IFDS in first.entries and maker in ("nikon", "sony"))
-        ):
+        if not make.startswith(maker):
+            continue
+        nested = tags.SUB_IFDS in first.entries and maker in ("nikon", "sony")
+        if sensor or nested or name.lower().endswith(extension):
             return format_name
     return "RAW" if sensor else plain
 

@@ -21,7 +21,7 @@ BAND_BYTES: Final = 8 << 20  # decoded; larger bands gain no speed (measured), s
 CHUNK_EDGE: Final = 2048
 # A chunk that decodes to more than this is not held whole where it can be streamed: with its stored bytes, libtiff's
 # copy and the interpreter it still stays below 128 MiB.
-CHUNK_DECODED_BYTES_MAX: Final = 24 << 20
+CHUNK_DECODED_BYTES_MAX: Final = 16 << 20
 # What LANCZOS gets to do after the box filter: 2 keeps the result within 55 dB of LANCZOS alone.
 LANCZOS_SHARE: Final = 2
 
@@ -92,17 +92,17 @@ def pixel_bytes(picture: Picture) -> int:
     return 4
 
 
+def held_pixel_bytes(picture: Picture) -> int:
+    """The larger of a pixel's bytes as stored (uncompressed) and as decoded."""
+    return max(pixel_bytes(picture), -(-picture.samples_together * picture.bits // 8))
+
+
 def choose_path(picture: Picture) -> Path:
     if picture.compression == tags.NONE and not picture.tiled and not picture.subsampled:
         return Path.ROWS
-    decoded = picture.chunk_width * picture.chunk_height * pixel_bytes(picture)
-    fill_order = tags.FILL_ORDER in picture.ifd.entries
-    if (
-        picture.compression in tags.DEFLATE
-        and not picture.tiled
-        and not fill_order
-        and decoded > CHUNK_DECODED_BYTES_MAX
-    ):
+    decoded = picture.chunk_width * picture.chunk_height * held_pixel_bytes(picture)
+    streamable = picture.compression in tags.DEFLATE and not picture.tiled
+    if streamable and tags.FILL_ORDER not in picture.ifd.entries and decoded > CHUNK_DECODED_BYTES_MAX:
         return Path.INFLATE
     return Path.CHUNKS
 
@@ -114,7 +114,7 @@ def choose_shrink(
     (but always one row, strip or tile), and no more than ``chunk_edge`` rows where rows can be chosen."""
     scale = max(1.0, min(picture.width / out_width, picture.height / out_height))
     cell = max(1, int(scale / LANCZOS_SHARE))
-    pixels_max = max(1, min(chunk_edge * chunk_edge, band_bytes // pixel_bytes(picture)))
+    pixels_max = max(1, min(chunk_edge * chunk_edge, band_bytes // held_pixel_bytes(picture)))
     if picture.tiled:
         return _shrink_tiles(picture, cell, pixels_max)
     rows_max = max(1, min(chunk_edge, pixels_max // picture.width))

@@ -112,7 +112,10 @@ class Directories:
 
 
 def parse_header(head: bytes) -> Header:
-    """Read the header from the file's first 16 bytes (8 do for classic TIFF). ContentError ``not_recognised``, ``truncated``."""
+    """Read the header from the file's first 16 bytes (8 do for classic TIFF).
+
+    ContentError ``not_recognised``, ``truncated``, ``corrupt``.
+    """
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 4:
         raise ContentError("not_recognised", "no TIFF byte order mark")

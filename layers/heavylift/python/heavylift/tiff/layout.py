@@ -209,6 +209,15 @@ def check_decodable(picture: Picture) -> None:
         raise ContentError(
             "unsupported_feature", f"photometric interpretation {picture.photometric}", photometric=picture.photometric
         )
+    if picture.planar == 2 and (
+        picture.photometric == tags.CIELAB or (picture.photometric == tags.YCBCR and picture.subsampling != (1, 1))
+    ):
+        # Planes are averaged as grey: signed a and b, or chroma of another size, would come out wrong.
+        raise ContentError(
+            "unsupported_feature",
+            f"separate planes of photometric interpretation {picture.photometric}",
+            photometric=picture.photometric,
+        )
     needed = {tags.RGB: 3, tags.YCBCR: 3, tags.CIELAB: 3, tags.SEPARATED: 4}.get(picture.photometric, 1)
     if picture.samples < needed:
         raise ContentError(

@@ -77,9 +77,9 @@ def rewrap(
     *,
     compression: int | None = None,
 ) -> bytes:
-    """A classic TIFF of ``size`` pixels whose chunk i is ``chunks[order[i]]``. ``compression`` where it differs from the file's.
+    """A classic TIFF of ``size`` pixels whose chunk i is ``chunks[order[i]]``.
 
-    Memory: one copy of the chunks' bytes.
+    ``compression`` where the chunks' coding differs from the file's. Memory: one copy of the chunks' bytes.
     """
     mark = picture.ifd.header.order
     starts, position = [], 8

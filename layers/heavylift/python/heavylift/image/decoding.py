@@ -1,0 +1,59 @@
+"""Every decoder's complaint becomes the file's fault, in our words. Pillow is not imported here."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from heavylift.errors import ContentError
+
+# What Pillow's plugins raise over garbage, measured over malformed files. MemoryError is not among them: the
+# parent decides what it means.
+COMPLAINTS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    ZeroDivisionError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """ContentError ``truncated``, ``unsupported_feature`` or ``corrupt`` for whatever a decoder raises inside."""
+    try:
+        yield
+    except ContentError:
+        raise
+    except BrokenPipeError:
+        raise
+    except COMPLAINTS as error:
+        raise complaint(what, error) from error
+
+
+def complaint(what: str, error: BaseException) -> ContentError:
+    """The ContentError for a decoder's exception."""
+    name = type(error).__name__
+    text = str(error).splitlines()[0][:200] if str(error) else name
+    lowered = text.lower()
+    if name == "UnidentifiedImageError":
+        return ContentError("unsupported_feature", f"no decoder for this kind of {what}")
+    if "bomb" in name.lower():
+        return ContentError("too_large_to_decode", f"{what}: {text}")
+    if "truncated" in lowered or "not enough data" in lowered or isinstance(error, EOFError):
+        return ContentError("truncated", f"{what} ends early: {text}")
+    if isinstance(error, NotImplementedError) or "unsupported" in lowered or "not supported" in lowered:
+        return ContentError("unsupported_feature", f"{what}: {text}")
+    return ContentError("corrupt", f"{what} does not decode: {text}")

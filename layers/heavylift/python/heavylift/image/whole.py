@@ -1,0 +1,108 @@
+"""A picture decoded at once, with Pillow. Child only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Final, cast
+
+from PIL import Image
+
+from heavylift.errors import ContentError
+from heavylift.image.decoding import decoding
+from heavylift.image.facts import TIFF_FORMATS
+from heavylift.image.sources import PictureSource, RangeFile
+from heavylift.tiff.bands import LANCZOS_SHARE, fit_within
+from heavylift.tiff.reducer import over_white, reducible
+
+PILLOW_FORMATS: Final[dict[str, tuple[str, ...]]] = {
+    "TIFF": ("TIFF",),
+    "BigTIFF": ("TIFF",),
+    "SVS": ("TIFF",),
+    "OME-TIFF": ("TIFF",),
+    "JPEG": ("JPEG",),  # not MPO: the first picture is the one that counts
+    "PNG": ("PNG",),
+    "WebP": ("WEBP",),
+    "GIF": ("GIF",),
+    "BMP": ("BMP",),
+    "JP2": ("JPEG2000",),
+    "J2K": ("JPEG2000",),
+    "AVIF": ("AVIF",),
+    "PSD": ("PSD",),
+}
+ICC_BYTES_MAX: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A decoded picture at its largest wanted size, and what its file says about it."""
+
+    image: Image.Image
+    full_size: tuple[int, int]
+    mode: str
+    orientation: int
+    icc_profile: bytes | None
+    pages: int | None
+
+
+def draft_shrink(width: int, height: int, edge: int) -> int:
+    """By how much a JPEG may be made smaller while it is decoded: twice the wanted size stays for LANCZOS."""
+    out_width, out_height = fit_within(width, height, edge)
+    scale = min(width // (LANCZOS_SHARE * out_width), height // (LANCZOS_SHARE * out_height))
+    return next(shrink for shrink in (8, 4, 2, 1) if shrink <= max(1, scale))
+
+
+def decode_whole(
+    source: PictureSource,
+    format_name: str,
+    edge: int,
+    allowed: Callable[[tuple[int, int], str], None],
+    *,
+    head: bytes = b"",
+    invert_16: bool = False,
+) -> Whole:
+    """The first picture of a file, fitted into a square of ``edge``.
+
+    ``allowed(size, mode)`` is asked between header and pixels, and raises where the memory would not do.
+    ``head``: the file's first bytes where they are at hand. ContentError where the bytes do not decode.
+    """
+    plugins = PILLOW_FORMATS.get(format_name)
+    if plugins is None:
+        raise ContentError("unsupported_feature", f"no decoder for {format_name} yet", format=format_name)
+    Image.MAX_IMAGE_PIXELS = None  # the estimate decides, not a constant
+    with decoding(format_name):
+        image = Image.open(cast(IO[bytes], RangeFile(source, head)), formats=plugins)
+        full_size, mode = image.size, image.mode
+    allowed(full_size, mode)
+    with decoding(format_name):
+        pages = getattr(image, "n_frames", 1) if format_name in ("PNG", "WebP", "AVIF") else None
+        icc_profile = image.info.get("icc_profile")
+        # Pillow turns a TIFF upright while it loads it.
+        orientation = 1 if format_name in TIFF_FORMATS else image.getexif().get(274, 1)
+        out = fit_within(*full_size, edge)
+        if format_name == "JPEG":
+            image.draft(image.mode, (LANCZOS_SHARE * out[0], LANCZOS_SHARE * out[1]))
+        image.load()
+        if format_name in TIFF_FORMATS:
+            full_size = image.size
+            out = fit_within(*full_size, edge)
+        picture = shrink_to(reducible(image, invert_16=invert_16), out)
+    if not isinstance(icc_profile, bytes) or len(icc_profile) > ICC_BYTES_MAX:
+        icc_profile = None
+    return Whole(picture, full_size, mode, orientation if orientation in range(1, 9) else 1, icc_profile, pages)
+
+
+def shrink_to(image: Image.Image, out: tuple[int, int]) -> Image.Image:
+    """``image`` at ``out`` pixels: averaged over cells, alpha laid over white, then LANCZOS."""
+    if image.mode in ("RGBA", "LA"):
+        image = image.convert("RGBa" if image.mode == "RGBA" else "La")
+    width, height = image.size
+    cells = max(1, width // (LANCZOS_SHARE * out[0])), max(1, height // (LANCZOS_SHARE * out[1]))
+    if cells != (1, 1):
+        image = image.reduce(cells)
+    image = over_white(image)
+    if image.mode not in ("L", "RGB", "CMYK", "LAB", "I", "F"):
+        image = image.convert("RGB")
+    if image.size == out:
+        return image
+    return image.resize(out, Image.Resampling.LANCZOS, (0, 0, width / cells[0], height / cells[1]))
