@@ -20,7 +20,7 @@ from heavylift_client.errors import ClientError, NetworkError
 from heavylift_client.plan import Part
 from heavylift_client.results import Result
 from heavylift_client.sources import Item
-from heavylift_client.transfers import Job, SignedUrl, Transfer, failed, outcome
+from heavylift_client.transfers import Hooks, Job, SignedUrl, Transfer, failed, outcome
 
 UNSENT_FILES_MAX = 2 * plans.INITIATE_FILES_MAX  # one group goes up while the next is prepared
 HASHING_FILES_MAX = 2
@@ -30,8 +30,9 @@ SIGNED_TWICE_MAX = 3  # a URL that is old on arrival is used nevertheless
 class Board:
     """The state of one run. Thread-safe."""
 
-    def __init__(self, *, concurrency: int, wait: bool, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, *, concurrency: int, wait: bool, clock: Clock, stop: threading.Event, hooks: Hooks) -> None:
         self.stop = stop
+        self.hooks = hooks
         self.results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
         """What ended; None when there will be no more."""
         self.hopeless: ClientError | None = None
@@ -177,7 +178,7 @@ class Board:
     def hashed(self, transfer: Transfer, number: int, digest: str) -> None:
         """A part's digest is known: it can be signed."""
         with self._condition:
-            if not transfer.ended:
+            if transfer.unsent:
                 transfer.sha256[number] = digest
                 self._to_sign.append((transfer, number, 0))
                 self._condition.notify_all()
@@ -196,14 +197,14 @@ class Board:
                 chosen = [job for job in self._to_sign if job[0] is transfer][: plans.SIGN_PARTS_MAX]
                 numbers = {number: twice for _, number, twice in chosen}
                 self._to_sign = deque(j for j in self._to_sign if j[0] is not transfer or j[1] not in numbers)
-                if not transfer.ended:
+                if transfer.unsent:
                     return transfer, numbers
             return None
 
     def signed(self, jobs: list[Job]) -> None:
         """Parts with their URLs, for the senders."""
         with self._condition:
-            self._ready.extend(job for job in jobs if not job.transfer.ended)
+            self._ready.extend(job for job in jobs if job.transfer.unsent)
             self._condition.notify_all()
 
     # senders
@@ -214,7 +215,7 @@ class Board:
             while self._wait_for(lambda: bool(self._ready)):
                 job = self._ready.popleft()
                 self._condition.notify_all()  # the signer watches how many are left
-                if job.transfer.ended:
+                if not job.transfer.unsent:
                     continue
                 if self.is_stale(job.signed) and job.signed_twice < SIGNED_TWICE_MAX:
                     self._to_sign.appendleft((job.transfer, job.number, job.signed_twice + 1))
@@ -236,17 +237,24 @@ class Board:
         with self._condition:
             transfer.sha256[number] = digest
 
-    def sent(self, transfer: Transfer, sent_bytes: int, counted_bytes: int) -> None:
-        """Bytes that went over the wire, and how many of them count."""
+    def moved(self, transfer: Transfer, sent_bytes: int) -> None:
+        """Bytes that go over the wire."""
         with self._condition:
             transfer.bytes_sent += sent_bytes
-            transfer.bytes_counted += counted_bytes
+            self._count(transfer, sent_bytes)
+
+    def unmoved(self, transfer: Transfer, sent_bytes: int) -> None:
+        """Bytes that have to go again."""
+        with self._condition:
+            self._count(transfer, -sent_bytes)
 
     def stored(self, transfer: Transfer) -> None:
         """One more part of this file is in the store."""
         with self._condition:
             if transfer.ended or not transfer.unsent:
                 return
+            if transfer.single:
+                self._settle(transfer, transfer.source.size)
             if transfer.ahead:
                 transfer.ahead -= 1
                 self._ahead -= 1
@@ -269,7 +277,8 @@ class Board:
     def no_more_parts(self, transfer: Transfer) -> None:
         """The session wants no more bytes from us; only its outcome is still of interest."""
         with self._condition:
-            if not transfer.ended:
+            if not transfer.ended and transfer.step != "poll":
+                self._settle(transfer, transfer.source.size)
                 self._skip_rest(transfer)
                 transfer.step = "poll"
                 self.schedule(transfer, 0.0)
@@ -282,6 +291,7 @@ class Board:
             if transfer.item.path in self._restarted:
                 return False
             self._restarted.add(transfer.item.path)
+            self._settle(transfer, 0)
             self._give_up(transfer)
             self._again.append(transfer.item)
             self._active += 1  # until the feeder has taken it up
@@ -324,6 +334,7 @@ class Board:
             if transfer.ended:
                 return
             transfer.rounds += 1
+            self._count(transfer, -sum(transfer.plan.part(n).size for n in numbers))
             transfer.unsent = len(numbers)
             transfer.todo.extend(numbers)
             self._unsent_files += 1
@@ -331,6 +342,16 @@ class Board:
             self._condition.notify_all()
 
     # (condition held)
+
+    def _count(self, transfer: Transfer, size: int) -> None:
+        if not transfer.settled and size:
+            transfer.bytes_counted += size
+            self.hooks.on_bytes(size)
+
+    def _settle(self, transfer: Transfer, total: int) -> None:
+        """The caller sees ``total`` bytes of this file as done, whatever still arrives from other threads."""
+        self._count(transfer, total - transfer.bytes_counted - transfer.bytes_resumed)
+        transfer.settled = True
 
     def _skip_rest(self, transfer: Transfer) -> None:
         if transfer in self._hashing:

@@ -272,8 +272,9 @@ def _ls(args: argparse.Namespace) -> int:
 def _cancel(args: argparse.Namespace) -> int:
     with _client(args) as client:
         body = client.cancel(args.id)
-    _tell(args, body, [f"{args.id} cancelled"])
-    return WELL
+    status = body.get("status", "cancelled")
+    _tell(args, body, [f"{args.id} {status}"])
+    return WELL if status == "cancelled" else NOT_WELL
 
 
 def _retry(args: argparse.Namespace) -> int:

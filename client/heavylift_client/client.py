@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import ssl
 
 Path = str | bytes | os.PathLike[str]
+PAGE_MAX = 100  # the API's own limit for one page
 # Before its bytes are all there, the session knows more about an upload than the file's record.
 STILL_UPLOADING = frozenset({"created", "uploading", "assembling"})
 
@@ -225,7 +226,9 @@ class Client:
         token: str | None = None
         left = limit
         while left is None or left > 0:
-            page = self.page(uploads=uploads, limit=left, next_token=token, **filters)
+            page = self.page(
+                uploads=uploads, limit=None if left is None else min(left, PAGE_MAX), next_token=token, **filters
+            )
             items = page.get("items") or []
             yield from items if left is None else items[:left]
             left = None if left is None else left - len(items)

@@ -50,8 +50,7 @@ def parse(value: object) -> int | None:
     if not isinstance(value, str) or len(value) != 8:
         return None
     try:
-        if value.endswith("=="):
-            return int.from_bytes(base64.b64decode(value, validate=True), "big")
-        return int.from_bytes(bytes.fromhex(value), "big")
+        raw = base64.b64decode(value, validate=True) if value.endswith("==") else bytes.fromhex(value)
     except (ValueError, binascii.Error):
         return None
+    return int.from_bytes(raw, "big") if len(raw) == 4 else None

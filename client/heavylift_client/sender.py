@@ -18,6 +18,10 @@ from heavylift_client.verdict import Act, Answer, Tries, in_words, judge, read_a
 MISSING_ROUNDS_MAX = 3
 ASKS_MAX = 3
 ASSEMBLING_S = 1.0  # between two looks when a 202 names no time
+# The parts are gone from the store: only a new session helps (S3's code, and the API's).
+LOST_CODES = frozenset({"NoSuchUpload", "upload_expired"})
+# Which member of a refused complete names the parts to send again.
+SEND_AGAIN = {"parts_missing": "missing", "part_mismatch": "parts"}
 # The session still wants bytes; any other status means that they are all there, or no longer wanted.
 BYTES_WANTED = frozenset({"created", "uploading"})
 
@@ -43,7 +47,7 @@ class Sender:
             try:
                 self.board.hashed(transfer, part.number, part_sha256(transfer.source, part, self.board.stop))
             except ClientError as error:
-                self._failed(transfer, error)
+                self._part_failed(transfer, error)
 
     def sign_parts(self) -> None:
         """URLs for what is hashed."""
@@ -53,7 +57,7 @@ class Sender:
                 urls = self._sign(transfer, {n: self.board.digest(transfer, n) for n in numbers})
                 self.board.signed([Job(transfer, n, urls[n], twice) for n, twice in numbers.items()])
             except ClientError as error:
-                self._refused(transfer, error)
+                self._part_failed(transfer, error)
 
     def send_parts(self) -> None:
         """One part after the other."""
@@ -61,7 +65,7 @@ class Sender:
             try:
                 self._send(job)
             except ClientError as error:
-                self._refused(job.transfer, error)
+                self._part_failed(job.transfer, error)
 
     def finish_files(self) -> None:
         """Files whose bytes are all there: complete, then wait for the verdict."""
@@ -74,9 +78,14 @@ class Sender:
             except ClientError as error:
                 self._refused(transfer, error)
 
+    def _part_failed(self, transfer: Transfer, error: ClientError) -> None:
+        # Once the file wants no more parts, what becomes of one of them is of no interest.
+        if isinstance(error, Stopped) or not self.board.over(transfer):
+            self._refused(transfer, error)
+
     def _refused(self, transfer: Transfer, error: ClientError) -> None:
-        # A conflict: somebody else completed or cancelled this session. What became of it is the answer.
-        if isinstance(error, ApiError) and error.status == 409 and transfer.step == "complete":
+        # Somebody else completed or cancelled this session, or it ran out. What became of it is the answer.
+        if isinstance(error, ApiError) and error.status in (409, 410) and transfer.step == "complete":
             try:
                 self._ask(transfer, error)
             except ClientError as second:
@@ -144,7 +153,7 @@ class Sender:
         def count(size: int) -> None:
             nonlocal sent
             sent += size
-            self.hooks.on_bytes(size)
+            self.board.moved(transfer, size)
 
         answer = Answer(None)
         try:
@@ -157,10 +166,8 @@ class Sender:
         except NetworkError as error:
             answer = Answer(None, "", error.message)
         finally:
-            counted = sent if answer.well else 0
-            self.board.sent(transfer, sent, counted)
-            if counted != sent:
-                self.hooks.on_bytes(counted - sent)
+            if not answer.well:
+                self.board.unmoved(transfer, sent)
         return answer
 
     def _doubted(self, answer: Answer, transfer: Transfer, part: Part, sent: int, echoed: str | None) -> Answer:
@@ -183,12 +190,10 @@ class Sender:
                 self.board.stored(transfer)
                 return
             self._pause(attempt, None)
-        if error.code != "NoSuchUpload":
+        if error.code not in LOST_CODES:
             raise error if isinstance(error, StoreError) else StoreError(error.status, error.code, error.message)
-        counted = transfer.bytes_counted + transfer.bytes_resumed
         if not self.board.restart(transfer):
             raise error
-        self.hooks.on_bytes(-counted)
         self.hooks.notice(f"{transfer.item.name}: the store has lost this upload, starting again")
 
     # finishing
@@ -199,13 +204,12 @@ class Sender:
         try:
             answer = self.api.call("POST", path, body={"parts": parts})
         except ApiError as error:
-            if error.code != "parts_missing" or not isinstance(error.body, dict):
+            if error.code not in SEND_AGAIN or not isinstance(error.body, dict):
                 raise
-            missing = plans.expand(error.body.get("missing"), transfer.plan.part_count)
-            if not missing or transfer.rounds >= MISSING_ROUNDS_MAX:
+            again = plans.expand(error.body.get(SEND_AGAIN[error.code]) or [], transfer.plan.part_count)
+            if not again or transfer.rounds >= MISSING_ROUNDS_MAX:
                 raise StoreError(error.status, error.code, error.message) from None
-            self.hooks.on_bytes(-sum(transfer.plan.part(n).size for n in missing))
-            self.board.send_again(transfer, missing)
+            self.board.send_again(transfer, again)
             return
         if answer.status == 202:
             after_s = retry_after_s(answer.headers.get("retry-after"), self.clock.wall())

@@ -60,6 +60,8 @@ class Transfer:
     """All that went over the wire, repeats included."""
     bytes_counted: int = 0
     """What the caller was told, repeats taken back."""
+    settled: bool = False
+    """The caller is told no more about this file's bytes."""
     bytes_resumed: int = 0
     upload_s: float | None = None
 

@@ -51,7 +51,7 @@ def upload(
     resumes. Raises Stopped when ``stop`` was set from elsewhere.
     """
     concurrency = max(1, concurrency)
-    board = Board(concurrency=concurrency, wait=wait, clock=clock, stop=stop)
+    board = Board(concurrency=concurrency, wait=wait, clock=clock, stop=stop, hooks=hooks)
     feeder = Feeder(api, board, clock, hooks, max_part_size, only_resume)
     sender = Sender(api, transport, board, clock, hooks, patience_s, wait)
     work: list[Callable[[], None]] = [lambda: feeder.feed(items), sender.sign_parts]

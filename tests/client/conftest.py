@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from heavylift_client import Client, Hooks
+from heavylift_client.backoff import Clock
+from tests.client.fake import TOKEN, Stack
+
+SPEED = 50.0
+
+
+class FastClock(Clock):
+    """The client's time passes fifty times as fast, the server's does not."""
+
+    def __init__(self) -> None:
+        self.paused: list[float] = []
+
+    def now(self) -> float:
+        return super().now() * SPEED
+
+    def random(self) -> float:
+        return 0.5
+
+    def pause(self, stop: threading.Event, seconds: float) -> bool:
+        self.paused.append(seconds)
+        return stop.wait(seconds / SPEED)
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        condition.wait(None if seconds is None else seconds / SPEED)
+
+
+class Told:
+    """What the client told its caller."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.bytes = 0
+        self.resumed = 0
+        self.notices: list[str] = []
+
+    def hooks(self) -> Hooks:
+        return Hooks(self._moved, self._resumed, self.notices.append)
+
+    def _moved(self, size: int) -> None:
+        with self.lock:
+            self.bytes += size
+
+    def _resumed(self, size: int) -> None:
+        with self.lock:
+            self.resumed += size
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    made = Stack(folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def clock() -> FastClock:
+    return FastClock()
+
+
+@pytest.fixture
+def client(stack: Stack, told: Told, clock: FastClock) -> Iterator[Client]:
+    with Client(stack.api, TOKEN, clock=clock, hooks=told.hooks(), patience_s=60.0, timeout_s=10.0) as made:
+        yield made
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """A file of pseudo-random bytes that differ from part to part."""
+
+    def make(size: int, name: str = "scan.tif", seed: int = 1) -> Path:
+        import random
+
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random.Random(seed).randbytes(size))
+        return path
+
+    return make
