@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import secrets
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,7 @@ FIRST_SCHEDULE_S = 1.0
 QUEUES_SAVED_EVERY_S = 2.0
 ADMIN_SECONDS_MAX = 10.0
 DAY_S = 86_400
+LOCK_SECONDS_MAX = 5.0  # a stack that was killed a moment ago is still being cleaned up by its guard
 DEMO_TENANT, DEMO_USER = "demo", "developer"
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class Stack:
         self.topology: Any = plan.load_topology(options.topology)
         self.temporary = options.data is None
         self.folder = Path(tempfile.mkdtemp(prefix="heavylift-")) if options.data is None else options.data.resolve()
+        self.scratch = self.folder / "tmp" / secrets.token_hex(8)
         self.started_at = time.monotonic()
         self._stopped = threading.Event()
         self._event_gate = threading.Lock()
@@ -176,33 +179,35 @@ class Stack:
         for name in ("logs", "tmp", "config", "s3", "tables"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._lock_file = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StackError(f"another stack uses {self.folder}") from None
+        _lock(self._lock_file, self.folder)
         # What a killed stack left: temporary files of functions that no longer run.
         shutil.rmtree(self.folder / "tmp")
-        (self.folder / "tmp").mkdir(mode=0o700)
+        self.scratch.mkdir(mode=0o700, parents=True)
 
     @property
     def _marker(self) -> str:
-        """In the environment of every process of this stack, and of nothing else."""
-        return f"TMPDIR={self.folder / 'tmp'}"
+        """In the environment of every process of this run, and of nothing else."""
+        return f"TMPDIR={self.scratch}"
 
     def _start_guard(self) -> None:
         self._entry = discovery.entry_path(os.getpid())
         command = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("guard.py")), self._marker]
         command += ["--unlink", str(self._entry), "--unlink", str(self.folder / "run.json")]
-        if self.temporary:
-            command += ["--remove", str(self.folder)]
+        command += ["--remove", str(self.folder if self.temporary else self.folder / "tmp")]
         self._guard = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            # With the lock's descriptor: the folder is in use until the guard has swept it too.
+            pass_fds=(self._lock_file.fileno(),),
         )
 
     def _worker(self, name: str, module: str, config: Mapping[str, Any]) -> Worker:
         keep = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
         environment = {key: self._outer[key] for key in keep if key in self._outer}
-        environment |= {"TMPDIR": str(self.folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         worker = Worker(name, module, config, self.folder, environment)
         worker.launch()
         self._workers.append(worker)
@@ -268,7 +273,7 @@ class Stack:
                 self.identity.keys[function.name],
                 self.endpoints,
                 self._outer,
-                self.folder / "tmp",
+                self.scratch,
                 self.scale,
                 packages,
                 root,
@@ -480,3 +485,16 @@ class Stack:
             self._guard.wait()
         if self._lock_file is not None:
             self._lock_file.close()
+
+
+def _lock(file: Any, folder: Path) -> None:
+    """One stack a folder. Raises StackError."""
+    until = time.monotonic() + LOCK_SECONDS_MAX
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise StackError(f"another stack uses {folder}") from None
+            time.sleep(0.05)
