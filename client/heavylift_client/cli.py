@@ -368,7 +368,7 @@ def _client(
     args: argparse.Namespace,
     *,
     concurrency: int = 1,
-    patience_s: float = ONE_CALL_PATIENCE_S,
+    patience_s: float | None = None,
     progress: show.Progress | None = None,
 ) -> Client:
     from heavylift_client.client import Client
@@ -383,7 +383,13 @@ def _client(
         raise UsageError("the token holds characters that no token has")
     progress = progress or show.Progress(visible=False, total=None)
     try:
-        return Client(api, token, concurrency=concurrency, patience_s=patience_s, hooks=progress.hooks())
+        return Client(
+            api,
+            token,
+            concurrency=concurrency,
+            patience_s=ONE_CALL_PATIENCE_S if patience_s is None else patience_s,
+            hooks=progress.hooks(),
+        )
     except ClientError as error:
         raise UsageError(f"--api: {error.message}") from None
 

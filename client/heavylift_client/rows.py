@@ -52,7 +52,7 @@ def stream_csv(
                     callback(rows, row_count)
                     rows = []
         except csv.Error as error:
-            raise csv.Error(f"line {reader.line_num}: {error}") from None
+            raise csv.Error(f"line {reader.reader.line_num}: {error}") from None
         if rows:
             callback(rows, row_count)
     return row_count
