@@ -30,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
-    server = S3Server(config).start()
+    try:
+        server = S3Server(config).start()
+    except (OSError, RuntimeError) as error:
+        print(f"cannot serve: {error}", file=sys.stderr)
+        return 1
     print(json.dumps({"ready": True, "port": server.port, "pid": os.getpid()}), flush=True)
     done.wait()
     server.stop()

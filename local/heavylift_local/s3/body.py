@@ -334,9 +334,13 @@ class Body:
         return self._http.ended if self._http is not None else self.raw.remaining == 0
 
     def drain(self) -> None:
+        """Read the rest and drop it. Raises PeerGone, PeerSlow."""
         scratch = memoryview(bytearray(min(self.raw.remaining, BUFFER_BYTES_SMALL)))
-        while not self.chunked and self.raw.remaining:
-            self.raw.readinto(scratch)
+        try:
+            while not self.chunked and self.raw.remaining:
+                self.raw.readinto(scratch)
+        except S3Error:
+            raise PeerGone from None
 
     def checks(self, *, of_object: bool = True) -> Checks:
         """What will be verified, from the head alone. Raises S3Error for what is malformed.

@@ -36,4 +36,4 @@ def unpack(packed: bytes) -> Iterator[Piece]:
 
 def count(packed: bytes) -> int:
     (digest_bytes,) = _HEAD.unpack_from(packed)
-    return (len(packed) - _HEAD.size) // (_ENTRY.size + digest_bytes)
+    return (len(packed) - _HEAD.size) // (_ENTRY.size + int(digest_bytes))

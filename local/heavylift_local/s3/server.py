@@ -339,9 +339,13 @@ class S3Server:
 
     def _admin_request(self, connection: Connection, request: Request) -> bool:
         body = request.body = Body(request, connection)
-        locate(request, None)
         try:
+            locate(request, None)
             response = self._admin.answer(request)
+        except S3Error as error:
+            response = self._error(request, error)
+        except (PeerGone, PeerSlow):
+            raise
         except Exception:  # noqa: BLE001 - the top of the loop, as above
             traceback.print_exc(file=sys.stderr)
             response = Response(500, [], b'{"message":"internal error"}')

@@ -126,12 +126,13 @@ _UPLOAD = (
 
 
 def _object(row: Sequence[Any]) -> ObjectRecord:
-    head, rest = row[:8], row[10:]
-    return ObjectRecord(*head, json.loads(row[8]), json.loads(row[9]), *rest)
+    values = [*row[:8], json.loads(row[8]), json.loads(row[9]), *row[10:]]
+    return ObjectRecord(*values)
 
 
 def _upload(row: Sequence[Any]) -> UploadRecord:
-    return UploadRecord(*row[:7], json.loads(row[7]), json.loads(row[8]), *row[9:])
+    values = [*row[:7], json.loads(row[7]), json.loads(row[8]), *row[9:]]
+    return UploadRecord(*values)
 
 
 class Reading:

@@ -1,10 +1,15 @@
 """A running server for tests of anything that talks to S3."""
 
+import http.client
+import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from heavylift_local.s3.config import parse
 from heavylift_local.s3.server import S3Server
@@ -13,6 +18,46 @@ ACCESS_KEY = "AKIDDEVELOPER"
 SECRET_KEY = "developer-secret"
 ADMIN_TOKEN = "local-token"
 BUCKETS = ("staging", "store", "derived")
+
+
+@cache
+def _session() -> Any:
+    import boto3
+
+    return boto3.session.Session()  # loading the service model costs 100 ms: once a process
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back over the wire."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+    @property
+    def code(self) -> str | None:
+        """<Code> of an error document."""
+        found = re.search(rb"<Code>([^<]*)</Code>", self.body)
+        return found[1].decode() if found else None
+
+    @property
+    def refusal(self) -> tuple[int, str | None]:
+        return self.status, self.code
+
+
+def send(url: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    """One request over a connection of its own, with exactly these headers (and those http.client must add)."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, path, body, dict(headers or {}))
+        answer = connection.getresponse()
+        data = answer.read()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, data)
+    finally:
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +75,11 @@ class RunningS3:
 
     def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY, **more: Any) -> Any:
         """A boto3 client with default settings but region, path style and SigV4. More arguments go to `client()`."""
-        import boto3
         from botocore.config import Config
 
         config = Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"max_attempts": 1})
         config = config.merge(more.pop("config", Config()))
-        return boto3.session.Session().client(
+        return _session().client(
             "s3",
             endpoint_url=self.endpoint,
             region_name=self.region,
@@ -44,6 +88,12 @@ class RunningS3:
             config=config,
             **more,
         )
+
+    def admin(self, method: str, path: str, document: Any = None) -> Any:
+        """The decoded answer of /_local/*path*."""
+        body = None if document is None else json.dumps(document).encode()
+        answer = send(f"{self.endpoint}/_local/{path}", method, body, {"x-local-token": ADMIN_TOKEN})
+        return json.loads(answer.body)
 
 
 def developer(allow: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -26,4 +26,4 @@ def is_ours(text: str) -> bool:
         raw = base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return False
-    return crc64nvme(raw[:16]).to_bytes(8, "big") == raw[16:]
+    return bool(crc64nvme(raw[:16]).to_bytes(8, "big") == raw[16:])
