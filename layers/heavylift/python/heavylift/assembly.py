@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from heavylift import dynamo, keys, records, s3
+from heavylift import dynamo, keys, records, s3, work
 from heavylift.errors import RequestError, TransientError
-from heavylift.limits import ASSEMBLING_LEASE_S, QUEUE_VISIBILITY_S
+from heavylift.limits import ASSEMBLING_LEASE_S
 from heavylift.parts import PartPlan, needed_ranges, ranges_of
 from heavylift.records import Change, FileRecord
 from heavylift.settings import settings
@@ -111,8 +111,7 @@ def arrive(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
         if current.status not in AWAITING_OBJECT:
             return None
         now = time.time()
-        # The sweeper looks again if no event ever comes.
-        due = now + QUEUE_VISIBILITY_S["validate"] / settings().time_scale
+        due = now + work.look_again_s("validate")  # if no event ever comes
         return records.transition(
             current, Event.ARRIVE, now, by, **staged_values(current, head, now), due_at=due, lease_until=0.0
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heavylift import keys
 from heavylift.api.bodies import FileEntry, digest_forms, logical_id
 from heavylift.errors import RequestError
-from heavylift.limits import REFUSED_MEDIA_TYPES, rule_for_extension, rule_for_media_type
+from heavylift.limits import QUEUE_VISIBILITY_S, REFUSED_MEDIA_TYPES, rule_for_extension, rule_for_media_type
 from heavylift.parts import plan_parts
 from heavylift.records import FileRecord
 from heavylift.settings import Settings
@@ -43,6 +43,9 @@ def plan_upload(
             size_max=declared.size_max,
         )
     plan = plan_parts(entry.size, part_size_min=settings.part_size_min_bytes, part_size_max=max_part_size)
+    session_s = settings.session_days * DAY_S
+    # A single PUT has its event as only witness: the sweeper looks for it once its first URL must be dead.
+    look_s = (settings.signature_ttl_s + QUEUE_VISIBILITY_S["validate"]) / settings.time_scale
     record = FileRecord(
         tenant=tenant,
         file_id=file_id,
@@ -68,8 +71,8 @@ def plan_upload(
         rules=entry.rules,
         created_at=now,
         updated_at=now,
-        expires_at=now + settings.session_days * DAY_S,
-        due_at=now + settings.session_days * DAY_S,
+        expires_at=now + session_s,
+        due_at=now + min(session_s, look_s) if plan.mode == "single" else now + session_s,
     )
     return replace(
         record,

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from heavylift import assembly, dynamo, queue, records, s3, states, statistics, work
 from heavylift.errors import HeavyliftError
-from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S
+from heavylift.limits import ATTEMPTS_MAX
 from heavylift.records import DUE_SHARDS, Change, FileRecord
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, Event, State
 from heavylift.telemetry import count, logger
 
 PAGE = 100
+LOOK_AGAIN_S = 86_400.0
 DUE_PAGES_MAX = 50  # of one shard in one run: 20 000 files a run, the next run goes on
 SCAN_PAGE = 1_000
 _STATISTICS_STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
@@ -26,7 +27,10 @@ _STATISTICS_STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done about a record that is due: ``resend``, ``fail``, ``assemble``, ``expire`` or nothing."""
+    """What is to be done about a record that is due: ``resend``, ``fail``, ``assemble``, ``look``, ``expire``, nothing.
+
+    ``look``: whether the object of a single PUT has arrived although its event never came.
+    """
 
     do: str
     stage: str | None = None
@@ -39,7 +43,7 @@ def step_for(record: FileRecord, now: float) -> Step:
     if record.status in AWAITING_OBJECT:
         if record.expires_at <= now:
             return Step("expire")
-        return Step("assemble") if record.status is State.ASSEMBLING else Step("nothing")
+        return Step({State.ASSEMBLING: "assemble", State.CREATED: "look"}.get(record.status, "nothing"))
     stage = states.stage_of(record.status)
     if stage is None:
         return Step("nothing")
@@ -86,6 +90,8 @@ def _settle(record: FileRecord) -> str:
     try:
         if step.do == "expire":
             _expire(record)
+        elif step.do == "look":
+            _look(record)
         elif step.do == "assemble":
             assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0)
         elif step.do == "fail" and step.stage:
@@ -98,7 +104,28 @@ def _settle(record: FileRecord) -> str:
     return step.do
 
 
+def _look(record: FileRecord) -> None:
+    """Commit ``staged`` for an object whose event was lost; if there is none, look again tomorrow."""
+    head = assembly.head_if_whole(record)
+    if head is not None:
+        assembly.arrive(record, head, "sweep")
+        return
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status is not State.CREATED:
+            return None
+        now = time.time()
+        return records.change(current, now, due_at=min(current.expires_at, now + LOOK_AGAIN_S / settings().time_scale))
+
+    dynamo.update(record.tenant, record.file_id, decide)
+
+
 def _expire(record: FileRecord) -> None:
+    """The session's time is over; but bytes that did arrive are never dropped for a lost event."""
+    head = assembly.head_if_whole(record)
+    if head is not None:
+        assembly.arrive(record, head, "sweep")
+        return
     if record.s3_upload_id:
         s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id)
 
@@ -121,7 +148,11 @@ def _fail(record: FileRecord, stage: str) -> None:
 
 
 def _resend(record: FileRecord, stage: str) -> None:
-    """The next look first, then the message: at most one a visibility period, whatever happens between the two."""
+    """The next look first, then the message: at most one a visibility period, whatever happens between the two.
+
+    Sending to a file that nobody has taken up since the last time counts as an attempt: a function that dies before
+    its first write would else be called for ever.
+    """
     wanted: list[bool] = []
 
     def decide(current: FileRecord) -> Change | None:
@@ -129,8 +160,8 @@ def _resend(record: FileRecord, stage: str) -> None:
         wanted[:] = [step_for(current, now).do == "resend"]
         if not wanted[0]:
             return None
-        next_look = now + QUEUE_VISIBILITY_S[stage] / settings().time_scale
-        return records.change(current, now, due_at=next_look, resent_at=now)
+        attempt = current.attempt + (current.status in work.STAGES[stage].waiting)
+        return records.change(current, now, due_at=now + work.look_again_s(stage), resent_at=now, attempt=attempt)
 
     current = dynamo.update(record.tenant, record.file_id, decide)
     if wanted[0]:

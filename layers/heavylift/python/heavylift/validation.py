@@ -12,7 +12,7 @@ from typing import Any
 from heavylift import assembly, dynamo, keys, queue, records, s3, work
 from heavylift.errors import ContentError, TransientError
 from heavylift.image.facts import inspect
-from heavylift.limits import QUEUE_VISIBILITY_S, SNIFF_HEAD_BYTES
+from heavylift.limits import SNIFF_HEAD_BYTES
 from heavylift.magic_opinion import head_opinion
 from heavylift.messages import Delivery
 from heavylift.promotion import Promotion, TargetConflict, promote
@@ -197,7 +197,7 @@ def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
             lease_until=0.0,
             attempt=0,
             failure=None,
-            due_at=now + QUEUE_VISIBILITY_S["thumbnail"] / settings().time_scale,
+            due_at=now + work.look_again_s("thumbnail"),
         )
 
     return dynamo.update(record.tenant, record.file_id, decide)

@@ -13,8 +13,9 @@ from typing import Any
 
 from heavylift import dynamo, records, states
 from heavylift.errors import HeavyliftError
-from heavylift.limits import ATTEMPTS_MAX
+from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S
 from heavylift.records import Change, FileRecord
+from heavylift.settings import settings
 from heavylift.states import Event, State
 
 
@@ -55,6 +56,15 @@ THUMBNAIL = Stage(
     Event.RETRY_PROCESSING,
 )
 STAGES = {stage.name: stage for stage in (VALIDATE, THUMBNAIL)}
+
+
+def look_again_s(stage: str) -> float:
+    """When the sweeper looks at a file that its stage does not move: a tenth after the visibility of its message.
+
+    A killed worker's message comes back by itself at its visibility, and as the same message, so that its receives
+    are counted and the fifth ends in the dead-letter queue. The sweeper steps in only when that did not happen.
+    """
+    return 1.1 * QUEUE_VISIBILITY_S[stage] / settings().time_scale
 
 
 def may_claim(record: FileRecord, stage: Stage, owner: str, now: float) -> Claim:
@@ -112,7 +122,7 @@ def claim(tenant: str, file_id: str, stage: Stage, owner: str, lease_s: float) -
             fence=record.fence + 1,
             lease_owner=owner,
             lease_until=now + lease_s,
-            due_at=now + lease_s,
+            due_at=now + look_again_s(stage.name),
         )
 
     record = dynamo.update(tenant, file_id, decide)

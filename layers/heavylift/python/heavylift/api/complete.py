@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heavylift import assembly, dynamo, queue, records, s3, states
+from heavylift import assembly, dynamo, queue, records, s3, states, work
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
 from heavylift.errors import RequestError
@@ -71,7 +71,7 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
             )
         wanted[:] = [stage]
         now = time.time()
-        due = record.expires_at if again is Event.RETRY_ASSEMBLY else now
+        due = record.expires_at if again is Event.RETRY_ASSEMBLY else now + work.look_again_s(stage)
         values: dict[str, Any] = {
             "attempt": 0,
             "failure": None,
