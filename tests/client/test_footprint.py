@@ -67,7 +67,7 @@ def test_memory_of_put_and_get(stack: Stack, tmp_path: Path) -> None:
 @pytest.mark.memory
 def test_memory_of_a_large_put(stack: Stack, tmp_path: Path) -> None:
     """8 GiB in parts of 64 MiB: the same bound."""
-    stack.part_size = 64 * MIB
+    stack.part_size, stack.keep = 64 * MIB, False
     path = tmp_path / "big"
     with path.open("wb") as file:
         file.truncate(8 << 30)

@@ -40,6 +40,7 @@ def listening(*answers: Answerer) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/key?X-Amz-Signature=secret"
     finally:
+        server.shutdown(socket.SHUT_RDWR)  # wakes accept
         server.close()
         thread.join(5)
 

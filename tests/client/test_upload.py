@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -295,6 +296,38 @@ def test_five_percent_of_puts_fail(stack: Stack, client: Client, make_file: Make
 
     well(client.put(path), stack, path)
     assert stack.stored_parts == 136
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_everything_goes_wrong_now_and_then(stack: Stack, client: Client, make_file: MakeFile, seed: int) -> None:
+    """Any mixture of faults of store and API, on any request: all files end well, with their bytes."""
+    chance = random.Random(seed)
+    lock = threading.Lock()
+    store = [
+        Fault(503, "SlowDown"),
+        Fault(500, "InternalError", read_body=False),
+        Fault(400, "ExpiredToken"),
+        Fault(400, "RequestTimeout"),
+        Fault(cut_after=70_000),
+        Fault(after=True),
+    ]
+    api = [Fault(503), Fault(429), Fault(cut_after=0), Fault(after=True)]
+
+    def script(operation: str, facts: dict[str, Any]) -> Fault | None:
+        with lock:
+            if chance.random() > 0.15:
+                return None
+            return chance.choice(store if operation == "PutPart" else api)
+
+    stack.scripts.append(script)
+    stack.part_size = 512 << 10
+    stack.assembling_answers = 1
+    paths = [make_file(17 * MIB + n if n % 5 == 0 else n * 10_000, f"{n}.bin", seed=n) for n in range(15)]
+    results = {result.path: result for result in client.put_many(paths)}
+
+    for path in paths:
+        well(results[str(path)], stack, path)
+    assert len(stack.uploads) == 15
 
 
 def test_retry_after_of_the_store_is_honoured(
