@@ -9,6 +9,7 @@ import time
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 ULID_PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 FILE_ID_PATTERN = re.compile(rf"{ULID_PATTERN.pattern}(-[0-9]{{6}})?")
+FINGERPRINT_PATTERN = re.compile(r"v1:[0-9a-f]{64}")
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 

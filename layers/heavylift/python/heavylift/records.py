@@ -6,6 +6,7 @@ is written under the condition that the version read is still there, so of two w
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -16,6 +17,7 @@ from heavylift import states
 from heavylift.limits import AUDIT_EVENTS_KEPT, LEASE_MARGIN_S
 from heavylift.states import FINAL, Event, State
 
+LOGICAL_ID_BYTES_MAX = 1_500
 DUE_SHARDS = 4  # partitions of the sweeper's index: one partition takes 1 000 writes a second
 
 
@@ -90,6 +92,9 @@ class FileRecord:
 
 
 _FIELDS = {f.name for f in fields(FileRecord)}
+# What clients send as free JSON is kept as its text: DynamoDB would refuse its empty names, numbers of more than 38
+# digits and nesting below 32 levels, and would change the numbers that it takes.
+_JSON_TEXT = frozenset({"metadata", "rules"})
 
 
 def partition_key(tenant: str, file_id: str) -> str:
@@ -110,6 +115,11 @@ def status_partition(tenant: str, group: str) -> str:
 
 def fingerprint_partition(tenant: str, fingerprint: str) -> str:
     return f"T#{tenant}#P#{fingerprint}"
+
+
+def logical_key(text: str) -> str:
+    """A logical id as the index keeps it: a partition key has at most 2 048 bytes, the tenant's name among them."""
+    return text.encode()[:LOGICAL_ID_BYTES_MAX].decode(errors="ignore")
 
 
 def logical_partition(tenant: str, logical_id: str) -> str:
@@ -148,8 +158,11 @@ def to_item(record: FileRecord) -> dict[str, Any]:
     values: dict[str, Any] = {**item_key(record.tenant, record.file_id), "v": 1}
     for f in fields(FileRecord):
         value = getattr(record, f.name)
-        if value is not None and value != () and value != {}:
-            values[f.name] = value.value if isinstance(value, State) else value
+        if value is None or value in ((), {}):
+            continue
+        if f.name in _JSON_TEXT:
+            value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        values[f.name] = value.value if isinstance(value, State) else value
     values.update({name: value for name, value in index_attributes(record).items() if value is not None})
     return values
 
@@ -158,6 +171,8 @@ def from_item(item: Mapping[str, Any]) -> FileRecord:
     """The record of an item; attributes that we do not know are left alone."""
     values = {name: value for name, value in item.items() if name in _FIELDS}
     values["status"] = State(values["status"])
+    for name in _JSON_TEXT & values.keys():
+        values[name] = json.loads(values[name])
     for name in ("events", "thumbnails"):
         if name in values:
             values[name] = tuple(values[name])

@@ -19,6 +19,7 @@ from heavylift.limits import (
     RULES_BYTES_MAX,
     S3_PART_SIZE_MIN,
 )
+from heavylift.records import logical_key
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -95,8 +96,9 @@ class RetryBody(Body):
 def parse(model: type[M], value: Any) -> M:
     """``value`` as ``model``. RequestError ``invalid_body`` with one entry a defect: where, what."""
     # Labels are UTF-8 in the table; half a surrogate pair, which JSON can write, has no UTF-8 and becomes U+FFFD.
-    text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return model.model_validate_json(text)
     except ValidationError as error:
         defects = [
@@ -109,6 +111,9 @@ def parse(model: type[M], value: Any) -> M:
             f"The body breaks its schema in {error.error_count()} place(s); at {first['at']}: {first['message']}.",
             errors=defects,
         ) from None
+    except (ValueError, RecursionError):
+        # A number such as 1e400, which is infinite to every reader, or lists within lists within lists.
+        raise RequestError("invalid_body", "The body holds a number or a nesting that cannot be kept.") from None
 
 
 _LOGICAL_TAIL = re.compile(r"[-_. ]?[0-9]+$")
@@ -118,10 +123,10 @@ def logical_id(name: str, metadata: dict[str, Any]) -> str | None:
     """``metadata.logical_id``, else the stem of the name without its last run of ``[-_. ]?[0-9]+``."""
     given = metadata.get("logical_id")
     if isinstance(given, str) and given:
-        return given[:500]
+        return logical_key(given)
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     stem = last.rpartition(".")[0] or last
-    return (_LOGICAL_TAIL.sub("", stem, count=1) or stem)[:500] or None
+    return logical_key(_LOGICAL_TAIL.sub("", stem, count=1) or stem) or None
 
 
 def digest_forms(text: str) -> tuple[str, str]:

@@ -42,12 +42,16 @@ def path_id(event: Mapping[str, Any], name: str = "id") -> str:
     return text
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")  # Python's reader takes NaN and Infinity; RFC 8259 does not
+
+
 def json_body(event: Mapping[str, Any]) -> Any:
     """The body's JSON value; an empty body is {}. RequestError ``not_json``."""
     text = event.get("body") or ""
     try:
         raw = base64.b64decode(text, validate=True) if event.get("isBase64Encoded") else text.encode()
-        return json.loads(raw) if raw.strip() else {}
+        return json.loads(raw, parse_constant=_no_constant) if raw.strip() else {}
     except (ValueError, UnicodeEncodeError, RecursionError):
         raise RequestError("not_json", "The body is no JSON.") from None
 

@@ -28,7 +28,8 @@ def unseal(secret: bytes, scope: str, token: str) -> dict[str, str]:
         raw = b""
     mac, plain = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
     expected = hmac.new(secret, scope.encode() + b"\0" + plain, sha256).digest()[:_MAC_BYTES]
-    if not hmac.compare_digest(mac, expected):
+    # Base64 has more than one text for the same bytes; only the one that we gave out is taken.
+    if not hmac.compare_digest(mac, expected) or base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
         raise RequestError("invalid_next_token", "This next_token does not belong to this list.")
     key: dict[str, str] = json.loads(plain)
     return key

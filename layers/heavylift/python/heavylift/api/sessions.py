@@ -14,6 +14,7 @@ from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
 from heavylift.api.disposition import content_disposition
 from heavylift.errors import HeavyliftError, RequestError
+from heavylift.ids import FINGERPRINT_PATTERN
 from heavylift.limits import KINDS, LIST_LIMIT_MAX
 from heavylift.parts import PartPlan
 from heavylift.records import FileRecord, iso
@@ -75,12 +76,7 @@ def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str
 
 def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
     """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are."""
-    limit_text = query.get("limit", "50")
-    if not limit_text.isascii() or not limit_text.isdecimal() or not 1 <= int(limit_text) <= LIST_LIMIT_MAX:
-        raise RequestError(
-            "invalid_parameter", f"limit must be a number from 1 to {LIST_LIMIT_MAX}.", parameter="limit"
-        )
-    limit = int(limit_text)
+    limit = _number(query, "limit", 50, LIST_LIMIT_MAX)
     filters = {
         name: query[name] for name in ("status", "kind", "fingerprint", "batch_id", "logical_id") if query.get(name)
     }
@@ -88,6 +84,10 @@ def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
         raise RequestError("invalid_parameter", f"kind must be one of {', '.join(KINDS)}.", parameter="kind")
     if filters.get("status") and filters["status"] not in {state.value for state in State}:
         raise RequestError("invalid_parameter", "status must be the name of a state.", parameter="status")
+    if filters.get("fingerprint") and not FINGERPRINT_PATTERN.fullmatch(filters["fingerprint"]):
+        raise RequestError("invalid_parameter", "This is no fingerprint of version 1.", parameter="fingerprint")
+    if filters.get("logical_id"):
+        filters["logical_id"] = records.logical_key(filters["logical_id"])
     index, partition = _index_for(caller.tenant, filters)
     scope = "\0".join((caller.tenant, *(f"{name}={value}" for name, value in sorted(filters.items()))))
     start = page_token.unseal(dynamo.sealing_key(), scope, query["next_token"]) if query.get("next_token") else None
@@ -150,7 +150,7 @@ def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> 
     text = query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= maximum:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= maximum:
         raise RequestError("invalid_parameter", f"{name} must be a number from 1 to {maximum}.", parameter=name)
     return int(text)
 
