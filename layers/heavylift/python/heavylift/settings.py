@@ -5,12 +5,15 @@ Every name is described in docs/settings.md; a test holds the two together.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from heavylift.limits import MIB, OBJECT_SIZE_MAX, S3_PART_SIZE_MIN
+from heavylift.limits import MIB, OBJECT_SIZE_MAX, S3_PART_SIZE_MAX, S3_PART_SIZE_MIN
+
+SIGNATURE_TTL_MAX_S = 7 * 86_400  # Signature Version 4 refuses more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if not text:
             return default
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            raise ValueError(f"{name} must be a number, not {text!r}") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a number, not {text!r}")
+        return value
 
     base = Settings()
     return Settings(
@@ -77,8 +83,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or base.region,
         function_name=environment.get("AWS_LAMBDA_FUNCTION_NAME", ""),
         max_file_size_bytes=min(int(number("MAX_FILE_SIZE", base.max_file_size_bytes)), OBJECT_SIZE_MAX),
-        part_size_min_bytes=max(int(number("PART_SIZE_MIN", base.part_size_min_bytes)), S3_PART_SIZE_MIN),
-        signature_ttl_s=int(number("SIGNATURE_TTL_SECONDS", base.signature_ttl_s)),
+        part_size_min_bytes=min(
+            max(int(number("PART_SIZE_MIN", base.part_size_min_bytes)), S3_PART_SIZE_MIN), S3_PART_SIZE_MAX
+        ),
+        signature_ttl_s=min(max(int(number("SIGNATURE_TTL_SECONDS", base.signature_ttl_s)), 1), SIGNATURE_TTL_MAX_S),
         session_days=number("SESSION_DAYS", base.session_days),
         quarantine_days=number("QUARANTINE_DAYS", base.quarantine_days),
         tenant_claim=environment.get("TENANT_CLAIM") or base.tenant_claim,

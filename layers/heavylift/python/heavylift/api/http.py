@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift import aws
 from heavylift.api import problems
 from heavylift.api.caller import Caller, caller_of
-from heavylift.errors import HeavyliftError
+from heavylift.errors import HeavyliftError, RequestError
 from heavylift.settings import settings
 from heavylift.telemetry import count, logger
+
+
+def internal_error(event: Mapping[str, Any]) -> HeavyliftError:
+    """What a caller learns of a fault of ours: the id to ask about, and no more."""
+    request_id = (event.get("requestContext") or {}).get("requestId", "")
+    return HeavyliftError("internal_error", "This is our fault; it has been logged.", request_id=request_id)
 
 
 def resolver() -> APIGatewayHttpResolver:
@@ -33,7 +40,15 @@ def resolver() -> APIGatewayHttpResolver:
     @app.exception_handler([ClientError, BotoCoreError])  # type: ignore[untyped-decorator]
     def aws_failed(error: ClientError | BotoCoreError) -> Response[str]:
         logger().exception("AWS refused a call")
+        if isinstance(error, ClientError) and not aws.is_later(error):
+            # A permission or an argument that we got wrong: asking again would not help the caller.
+            count("RequestFailed")
+            return respond(internal_error(app.current_event.raw_event))
         return respond(aws.later(error, "a request"))
+
+    @app.not_found
+    def no_route(error: NotFoundError) -> Response[str]:
+        return respond(RequestError("not_found", "There is nothing under this path."))
 
     return app
 
@@ -57,10 +72,7 @@ def handler_of(app: APIGatewayHttpResolver) -> Callable[[dict[str, Any], Any], d
         except Exception:  # noqa: BLE001 - the top of a server: the caller gets an answer, the alarm gets a metric
             logger().exception("request failed")
             count("RequestFailed")
-            request_id = event.get("requestContext", {}).get("requestId", "")
-            return problems.answer(
-                HeavyliftError("internal_error", "This is our fault; it has been logged.", request_id=request_id)
-            )
+            return problems.answer(internal_error(event))
         return answer
 
     return handler

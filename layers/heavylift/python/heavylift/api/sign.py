@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -138,14 +139,14 @@ def sign_parts(event: Mapping[str, Any], config: Settings, now: float) -> dict[s
     file_id = path_id(event)
     body = json_body(event)
     record = read_record(caller.tenant, file_id, config)
+    if record["status"] == State.EXPIRED or (record["status"] in _OPEN and record["expires_at"] <= now):
+        raise RequestError("upload_expired", "This upload's time is over; start a new one.")
     if record["status"] not in _OPEN:
         raise RequestError(
             "state_conflict",
             f"An upload that is {record['status']} takes no more parts.",
             status=record["status"],
         )
-    if record["expires_at"] <= now:
-        raise RequestError("upload_expired", "This upload's time is over; start a new one.")
     plan = PartPlan(record["size"], record["mode"], record["part_size"], record["part_count"])
     # A part of an upload without digests may still bring one: S3 checks it, the record does not rely on it.
     wanted = wanted_parts(body, plan, digest_required=record.get("checksum", "sha256") == "sha256")
@@ -215,6 +216,11 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     except HeavyliftError as error:
         answer = problems.answer(error, str(event.get("rawPath", "")) or None)
         signed, code = 0, error.code
+    except Exception:  # noqa: BLE001 - the top of a server: the caller gets an answer, the log gets all of it
+        ours = HeavyliftError("internal_error", "This is our fault; it has been logged.", request_id=request_id)
+        answer = problems.answer(ours, str(event.get("rawPath", "")) or None)
+        signed, code = 0, ours.code
+        log_line(level="ERROR", message="request failed", correlation_id=request_id, exception=traceback.format_exc())
     log_line(
         message="parts signed",
         PartsSigned=signed,
