@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -40,13 +41,25 @@ def _session() -> Any:
     return boto3.Session()
 
 
-@cache
+_clients: dict[str, Any] = {}
+_making = threading.Lock()  # a boto3 session is not safe to share while it makes a client
+
+
 def client(service: str) -> Any:
-    """The shared client of ``service``.
+    """The shared client of ``service``; threads that ask for it at the same moment get the same one.
 
     SigV4 and the regional virtual host are asked for by name: botocore's default presigns SigV2 for the
     global host in older regions. The endpoint comes from AWS's own environment variables.
     """
+    made = _clients.get(service)
+    if made is None:
+        with _making:
+            made = _clients.get(service) or _make(service)
+            _clients[service] = made
+    return made
+
+
+def _make(service: str) -> Any:
     return _session().client(
         service,
         config=Config(

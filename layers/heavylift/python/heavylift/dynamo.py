@@ -17,6 +17,7 @@ from heavylift.settings import settings
 CHANGE_TRIES = 8  # two dozen concurrent writers of one record settle well within this
 BATCH_WRITE_MAX = 25  # BatchWriteItem's own limit, which emulators do not always enforce
 BATCH_GET_MAX = 100
+BATCH_GET_TRIES = 6  # answers in a row without any item: throttled
 
 
 class StaleRecord(TransientError):
@@ -67,6 +68,8 @@ def put_new(new: Sequence[FileRecord]) -> None:
             try:
                 answer = aws.client("dynamodb").batch_write_item(RequestItems=waiting)
             except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError) and not aws.is_later(error):
+                    raise
                 raise aws.later(error, "batch_write_item") from error
             waiting = answer.get("UnprocessedItems") or {}
             if not waiting:
@@ -114,9 +117,13 @@ def update(tenant: str, file_id: str, decide: Callable[[FileRecord], Change | No
     """Read, decide, write; again from the start when somebody was first.
 
     ``decide`` gets the fresh record and returns the change, or None to leave it. Whatever it raises passes through.
+    A write that arrived although its answer was lost is recognised as our own: nothing is decided twice.
     """
+    wanted: Change | None = None
     for attempt in range(CHANGE_TRIES):
         record = get(tenant, file_id)
+        if wanted is not None and wanted.record.version == record.version and _stored(wanted.record) == _stored(record):
+            return record
         wanted = decide(record)
         if wanted is None:
             return record
@@ -127,17 +134,32 @@ def update(tenant: str, file_id: str, decide: Callable[[FileRecord], Change | No
     raise StaleRecord(file_id)
 
 
+def _stored(record: FileRecord) -> dict[str, Any]:
+    """The record's item as it comes back from the table: lists for tuples, whole numbers for 7.0."""
+    return ddb_json.decode_item(ddb_json.encode_item(records.to_item(record)))
+
+
 def get_many(keys: Sequence[Mapping[str, str]]) -> list[FileRecord]:
     """Records of the given item keys in their order; the absent ones are left out."""
     found: dict[str, FileRecord] = {}
     table = settings().table_name
     for start in range(0, len(keys), BATCH_GET_MAX):
         waiting: Any = {table: {"Keys": [ddb_json.encode_item(key) for key in keys[start : start + BATCH_GET_MAX]]}}
+        tries_without_item = 0
         while waiting:
             try:
                 answer = aws.client("dynamodb").batch_get_item(RequestItems=waiting)
             except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError) and not aws.is_later(error):
+                    raise
                 raise aws.later(error, "batch_get_item") from error
+            if answer["Responses"].get(table):
+                tries_without_item = 0  # 16 MB a call: large items come in several answers
+            elif answer.get("UnprocessedKeys"):
+                tries_without_item += 1
+                if tries_without_item == BATCH_GET_TRIES:
+                    raise TransientError("aws_unavailable", "DynamoDB did not give all records.")
+                time.sleep(0.05 * 2**tries_without_item)
             for item in answer["Responses"].get(table, []):
                 record = records.from_item(ddb_json.decode_item(item))
                 found[records.partition_key(record.tenant, record.file_id)] = record
