@@ -19,6 +19,19 @@ COPY_PART_SIZE = 128 * MIB  # S3 copies a part in about a second; 16 at once kee
 COPY_PARALLEL = 16
 
 
+class OutOfTime(TransientError):
+    """The deadline is near; the parts that are copied stay, and the next slice goes on from them."""
+
+    def __init__(self, parts_done: int, parts: int) -> None:
+        super().__init__(
+            "out_of_time",
+            f"{parts_done} of {parts} parts are copied; the rest follows.",
+            parts_done=parts_done,
+            parts=parts,
+        )
+        self.parts_done = parts_done
+
+
 class TargetConflict(HeavyliftError):
     """The target key holds other bytes: nothing of ours made them, so nothing of ours may replace them."""
 
@@ -87,7 +100,7 @@ def promote(
 
     ``upload_id`` is what an earlier attempt remembered; ``remember`` keeps a new one before any part is copied, so
     that the next attempt goes on where this one was killed. ContentError ``source_changed`` / ``source_expired``,
-    TargetConflict, TransientError (also ``out_of_time``: come back and go on).
+    TargetConflict, OutOfTime (come back and go on), TransientError.
     """
     try:
         if work.size_bytes <= COPY_OBJECT_MAX:
@@ -176,12 +189,7 @@ def _copy_parts(
             if done is not None:
                 there[done.number] = done
     if len(there) < len(slices):
-        raise TransientError(
-            "out_of_time",
-            f"{len(there)} of {len(slices)} parts are copied; the rest follows.",
-            parts_done=len(there),
-            parts=len(slices),
-        )
+        raise OutOfTime(len(there), len(slices))
     s3.complete_multipart(
         work.target_bucket,
         work.target_key,

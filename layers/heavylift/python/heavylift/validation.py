@@ -15,7 +15,7 @@ from heavylift.image.facts import inspect
 from heavylift.limits import SNIFF_HEAD_BYTES
 from heavylift.magic_opinion import head_opinion
 from heavylift.messages import Delivery
-from heavylift.promotion import Promotion, TargetConflict, promote
+from heavylift.promotion import OutOfTime, Promotion, TargetConflict, promote
 from heavylift.ranges import ReadAhead, drive
 from heavylift.records import Change, FileRecord, lease_seconds
 from heavylift.settings import settings
@@ -47,6 +47,8 @@ def take(delivery: Delivery) -> None:
     except TargetConflict as error:
         failure = work.failure_of(error, VALIDATE.name, retryable=False)
         work.write(record, Event.FAIL, VALIDATE.name, failure=failure)
+    except OutOfTime as error:
+        work.hand_on(record, VALIDATE, delivery.message, error.parts_done)
     except TransientError as error:
         work.note_trouble(record, VALIDATE, error)
         raise
@@ -111,6 +113,8 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
     head = s3.head(settings().staging_bucket, record.key)
     if head is None:
         raise ContentError("source_expired", "The uploaded object is no longer in staging.")
+    if record.etag is not None and head.etag != record.etag:
+        raise ContentError("source_changed", "The object in staging is not the one that was proven when it arrived.")
     if head.size_bytes != record.size:
         raise ContentError(
             "size_mismatch",

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from heavylift import dynamo, records, states
+from heavylift import dynamo, queue, records, states
 from heavylift.errors import HeavyliftError
 from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S
 from heavylift.records import Change, FileRecord
 from heavylift.settings import settings
 from heavylift.states import Event, State
+
+STALLS_MAX = 2  # slices in a row that got no further
 
 
 class LeaseLost(HeavyliftError):
@@ -146,6 +148,43 @@ def write(record: FileRecord, event: Event | None, by: str, **values: Any) -> Fi
         return records.transition(current, event, now, by, **values)
 
     return dynamo.update(record.tenant, record.file_id, decide)
+
+
+def next_slice(message: queue.ObjectCreated | queue.Continuation, record: FileRecord, done: int) -> queue.Continuation:
+    """The message that goes on after a slice that ended with ``done`` units of the work behind it. Pure.
+
+    HeavyliftError ``no_progress``: over the hop limit, or twice in a row no further than before. Lambda's own guard
+    against functions that call themselves is off for these functions; this one stands in its place.
+    """
+    before = message if isinstance(message, queue.Continuation) else queue.Continuation("continue", "", "", 0)
+    checkpoint = before.checkpoint or {}
+    stalls = 0 if done > int(checkpoint.get("done", 0)) else int(checkpoint.get("stalls", 0)) + 1
+    hop = before.hop + 1
+    if stalls >= STALLS_MAX or hop > before.hop_limit:
+        raise HeavyliftError(
+            "no_progress", f"The work stood still: {done} units done after {hop - 1} continuations.", hop=hop, done=done
+        )
+    return queue.Continuation(
+        "continue",
+        record.tenant,
+        record.file_id,
+        record.attempt,
+        hop,
+        before.hop_limit,
+        {"done": done, "stalls": stalls},
+    )
+
+
+def hand_on(record: FileRecord, stage: Stage, message: queue.ObjectCreated | queue.Continuation, done: int) -> None:
+    """End a slice: release the lease in one write, then send the continuation. It is no attempt."""
+    try:
+        following = next_slice(message, record, done)
+    except HeavyliftError as error:
+        write(record, Event.FAIL, stage.name, failure=failure_of(error, stage.name, retryable=True))
+        return
+    due_at = time.time() + look_again_s(stage.name)
+    write(record, None, stage.name, attempt=record.attempt - 1, lease_owner=None, lease_until=0.0, due_at=due_at)
+    queue.send(stage.name, following)
 
 
 def note_trouble(record: FileRecord, stage: Stage, error: HeavyliftError) -> None:
