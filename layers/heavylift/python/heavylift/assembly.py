@@ -130,8 +130,8 @@ def complete(
 ) -> FileRecord:
     """Join the parts, or wait for whoever does. The record: ``staged`` or later, or still ``assembling``.
 
-    RequestError ``parts_missing``, ``part_mismatch``, ``state_conflict``. TransientError when S3 does not answer: the
-    next call, the event or the sweeper goes on from there.
+    RequestError ``parts_missing``, ``part_mismatch``, ``state_conflict``, ``upload_expired``. TransientError when S3
+    does not answer: the next call, the event or the sweeper goes on from there.
     """
     deadline = time.monotonic() + wait_s
     pause = 0.05
@@ -140,25 +140,40 @@ def complete(
             head = head_if_whole(record)
             if head is None:
                 raise RequestError("parts_missing", "The file has not arrived yet.", missing=[[1, 1]], received=[])
-            return arrive(record, head, by)
+            _agree(head, claimed, declared_sha256)
+            record = arrive(record, head, by)
+            break
         now = time.time()
         if record.status is State.UPLOADING or record.lease_until <= now:
             mine = _begin(record, by, claimed, declared_sha256)
             if mine is not None:
-                return _join(*mine, by)
+                record = _join(*mine, by)
+                break
         elif time.monotonic() >= deadline:
             return record
         else:
             sleep(pause)
             pause = min(1.0, pause * 2)
         record = dynamo.get(record.tenant, record.file_id)
-    if record.status in {State.CANCELLED, State.EXPIRED, State.DELETED}:
+    if record.status is State.EXPIRED:
+        raise RequestError("upload_expired", "This upload's time is over; start a new one.")
+    if record.status in {State.CANCELLED, State.DELETED}:
         raise RequestError(
             "state_conflict",
             f"This upload is {record.status.value}; it cannot be completed.",
             status=record.status.value,
         )
     return record
+
+
+def _agree(head: s3.Head, claimed: Mapping[int, str | None] | None, declared_sha256: str | None) -> None:
+    """That what a client claims of a single PUT is what S3 has proven. RequestError ``part_mismatch``."""
+    proven = head.checksums.get("sha256")
+    if proven is None:
+        return
+    claims = {(claimed or {}).get(1), base64.b64encode(bytes.fromhex(declared_sha256 or "")).decode() or None}
+    if claims - {None, proven}:
+        raise RequestError("part_mismatch", "The object in S3 has another SHA-256 than the client claims.")
 
 
 def _begin(
@@ -177,6 +192,8 @@ def _begin(
                 "upload_expired", "The upload's parts are gone from S3; start a new upload.", retryable=False
             ) from None
         proof = None
+    if declared_sha256 and record.declared_sha256 not in {None, declared_sha256.lower()}:
+        raise RequestError("part_mismatch", "The upload was begun with another SHA-256 of the whole file.")
     now = time.time()
     lease = ASSEMBLING_LEASE_S / settings().time_scale
     values: dict[str, Any] = {

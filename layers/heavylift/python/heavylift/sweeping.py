@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from heavylift import assembly, dynamo, queue, records, s3, states, statistics, work
-from heavylift.errors import HeavyliftError
+from heavylift.errors import HeavyliftError, RequestError, TransientError
 from heavylift.limits import ATTEMPTS_MAX
 from heavylift.records import DUE_SHARDS, Change, FileRecord
 from heavylift.settings import settings
@@ -41,6 +43,8 @@ def step_for(record: FileRecord, now: float) -> Step:
     if record.due_at is None or record.due_at > now or record.final:
         return Step("nothing")
     if record.status in AWAITING_OBJECT:
+        if record.lease_until > now:
+            return Step("nothing")  # somebody is joining the parts
         if record.expires_at <= now:
             return Step("expire")
         return Step({State.ASSEMBLING: "assemble", State.CREATED: "look"}.get(record.status, "nothing"))
@@ -101,6 +105,10 @@ def _settle(record: FileRecord) -> str:
     except HeavyliftError as error:
         logger().warning("could not settle a file now", file_id=record.file_id, code=error.code, step=step.do)
         return "postponed"
+    except ClientError:
+        # A fault of ours with one file: the alarm is told, and the files behind it get their turn.
+        logger().exception("could not settle a file", file_id=record.file_id, step=step.do)
+        return "refused"
     return step.do
 
 
@@ -121,16 +129,28 @@ def _look(record: FileRecord) -> None:
 
 
 def _expire(record: FileRecord) -> None:
-    """The session's time is over; but bytes that did arrive are never dropped for a lost event."""
+    """The session's time is over; but bytes that did arrive are never dropped for a lost event.
+
+    What S3 holds goes first: an upload that could not be aborted is due again in the next run.
+    """
+    record = dynamo.get(record.tenant, record.file_id)  # the list of what is due may be behind
+    if step_for(record, time.time()).do != "expire":
+        return
     head = assembly.head_if_whole(record)
     if head is not None:
         assembly.arrive(record, head, "sweep")
         return
-    if record.s3_upload_id:
-        s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id)
+    if record.status is State.ASSEMBLING:
+        try:  # all parts were there when complete was asked for
+            assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0)
+            return
+        except RequestError as error:
+            logger().info("an upload cannot be joined", file_id=record.file_id, code=error.code)
+    if record.s3_upload_id and not s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id):
+        raise TransientError("aws_unavailable", "Parts outlived the abort of their upload.")
 
     def decide(current: FileRecord) -> Change | None:
-        if current.status not in AWAITING_OBJECT or current.expires_at > time.time():
+        if step_for(current, time.time()).do != "expire":
             return None
         return records.transition(current, Event.EXPIRE, time.time(), "sweep")
 

@@ -21,6 +21,7 @@ from heavylift.telemetry import count, logger, memory_peak_bytes, memory_report
 from heavylift.validation import SERVED_KINDS, finish_unserved, prove_stored
 from heavylift.work import THUMBNAIL, Claim
 
+STRAY_FENCES = 8  # five attempts, and a retry by hand or two
 TIFF_THRESHOLD_MB = 50  # a TIFF is read by bands from half the general threshold on
 
 
@@ -126,6 +127,7 @@ def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSourc
         **{name: value for name, value in stage.items() if name != "memory_peak_bytes"},
         **memory_report(),
     )
+    _remove_strays(record, [picture.size for picture in result.thumbnails])
     try:
         _commit(record, result, pictures, stage)
     except work.LeaseLost:
@@ -137,6 +139,18 @@ def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSourc
     # Pictures of an earlier run that the record no longer points at.
     kept = {picture["key"] for picture in pictures}
     _remove([old for old in record.thumbnails if old["key"] not in kept])
+
+
+def _remove_strays(record: FileRecord, sizes: Sequence[int]) -> None:
+    """Pictures of attempts that were cut off before their write; the keys are known, no record points at them."""
+    if sum(entry["event"] == Event.PROCESS.value for entry in record.events) < 2:
+        return  # the first attempt: nobody can have left anything
+    shown = {picture["key"] for picture in record.thumbnails}
+    for fence in range(max(1, record.fence - STRAY_FENCES), record.fence):
+        for size in sizes:
+            key = keys.thumbnail(record.tenant, record.file_id, fence, size)
+            if key not in shown:
+                s3.delete(settings().derived_bucket, key)
 
 
 def _remove(pictures: Sequence[Mapping[str, Any]]) -> None:

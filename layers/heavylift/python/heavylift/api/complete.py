@@ -74,6 +74,7 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
         due = record.expires_at if again is Event.RETRY_ASSEMBLY else now + work.look_again_s(stage)
         values: dict[str, Any] = {
             "attempt": 0,
+            "fence": record.fence + 1,  # whoever worked on it before has no say any more
             "failure": None,
             "finished_at": None,
             "lease_owner": None,
