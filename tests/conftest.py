@@ -1,0 +1,26 @@
+"""Fixtures that every test may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from heavylift import settings as settings_module
+
+
+@pytest.fixture
+def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+    """Makes worlds, each a fresh one: functions, table, buckets and queues in this process (tests/doubles/world.py)."""
+    from tests.doubles.world import World
+
+    yield lambda: World(monkeypatch)
+    monkeypatch.undo()
+    settings_module.settings.cache_clear()
+
+
+@pytest.fixture
+def world(worlds: Callable[[], Any]) -> Any:
+    """One world."""
+    return worlds()

@@ -1,0 +1,309 @@
+"""S3 in memory, for fault tests: the operations that heavylift uses, as strict as S3 where heavylift relies on it.
+
+Conditions (If-Match, If-None-Match, copy source), SHA-256 composites, full-object CRC-32, MpuObjectSize, part lists,
+versions. What S3 would refuse is refused with S3's code; an unknown argument is a TypeError.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import zlib
+from dataclasses import dataclass, field
+from hashlib import md5, sha256
+from typing import Any
+
+from tests.doubles.answers import refusal
+
+
+def sha256_base64(data: bytes) -> str:
+    return base64.b64encode(sha256(data).digest()).decode()
+
+
+def crc32_base64(data: bytes) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4)).decode()
+
+
+@dataclass(slots=True)
+class Object:
+    body: bytes
+    etag: str
+    version_id: str | None
+    media_type: str
+    metadata: dict[str, str]
+    checksums: dict[str, str]
+    checksum_type: str | None = None
+
+
+@dataclass(slots=True)
+class Part:
+    body: bytes
+    etag: str
+    checksums: dict[str, str]
+
+
+@dataclass(slots=True)
+class Upload:
+    bucket: str
+    key: str
+    media_type: str
+    metadata: dict[str, str]
+    checksum: str | None
+    checksum_type: str | None
+    parts: dict[int, Part] = field(default_factory=dict)
+
+
+class FakeS3:
+    """``created`` collects (bucket, key, object) of every new object, for whoever plays EventBridge."""
+
+    def __init__(self, buckets: tuple[str, ...], versioned: tuple[str, ...] = ()) -> None:
+        self.buckets: dict[str, dict[str, Object]] = {name: {} for name in buckets}
+        self.versioned = set(versioned)
+        self.uploads: dict[str, Upload] = {}
+        self.created: list[tuple[str, str, Object]] = []
+        self.versions_made: dict[tuple[str, str], int] = {}
+        self._count = 0
+
+    def _next(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    # --- objects ---
+    def _find(self, bucket: str, key: str, operation: str) -> Object:
+        found = self.buckets[bucket].get(key)
+        if found is None:
+            raise refusal("404" if operation == "HeadObject" else "NoSuchKey", 404, operation)
+        return found
+
+    def _store(self, bucket: str, key: str, made: Object, *, only_new: bool, operation: str) -> Object:
+        if only_new and key in self.buckets[bucket]:
+            raise refusal("PreconditionFailed", 412, operation)
+        made.version_id = self._next("v") if bucket in self.versioned else None
+        self.buckets[bucket][key] = made
+        self.versions_made[bucket, key] = self.versions_made.get((bucket, key), 0) + 1
+        self.created.append((bucket, key, made))
+        return made
+
+    def head_object(self, *, Bucket: str, Key: str, ChecksumMode: str | None = None) -> dict[str, Any]:
+        found = self._find(Bucket, Key, "HeadObject")
+        answer: dict[str, Any] = {
+            "ContentLength": len(found.body),
+            "ETag": f'"{found.etag}"',
+            "ContentType": found.media_type,
+            "Metadata": dict(found.metadata),
+        }
+        if found.version_id:
+            answer["VersionId"] = found.version_id
+        if ChecksumMode == "ENABLED":
+            answer.update(found.checksums)
+            if found.checksum_type:
+                answer["ChecksumType"] = found.checksum_type
+        return answer
+
+    def get_object(
+        self, *, Bucket: str, Key: str, Range: str, IfMatch: str, VersionId: str | None = None
+    ) -> dict[str, Any]:
+        found = self._find(Bucket, Key, "GetObject")
+        if VersionId is not None and found.version_id != VersionId:
+            raise refusal("NoSuchVersion", 404, "GetObject")
+        if IfMatch.strip('"') != found.etag:
+            raise refusal("PreconditionFailed", 412, "GetObject")
+        first, last = (int(number) for number in Range.removeprefix("bytes=").split("-"))
+        if first >= len(found.body):
+            raise refusal("InvalidRange", 416, "GetObject")
+        return {"Body": io.BytesIO(found.body[first : last + 1])}
+
+    def put_object(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str = "binary/octet-stream",
+        Metadata: dict[str, str] | None = None,
+        ChecksumAlgorithm: str | None = None,
+        ChecksumSHA256: str | None = None,
+        IfNoneMatch: str | None = None,
+    ) -> dict[str, Any]:
+        checksums = {"ChecksumCRC32": crc32_base64(Body)} if ChecksumAlgorithm == "CRC32" else {}
+        if ChecksumSHA256:
+            if sha256_base64(Body) != ChecksumSHA256:
+                raise refusal("BadDigest", 400, "PutObject")
+            checksums["ChecksumSHA256"] = ChecksumSHA256
+        made = Object(Body, md5(Body).hexdigest(), None, ContentType, dict(Metadata or {}), checksums, "FULL_OBJECT")
+        made = self._store(Bucket, Key, made, only_new=IfNoneMatch == "*", operation="PutObject")
+        return {"ETag": f'"{made.etag}"', "VersionId": made.version_id, **checksums}
+
+    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        self.buckets[Bucket].pop(Key, None)
+        return {}
+
+    def head_bucket(self, *, Bucket: str) -> dict[str, Any]:
+        if Bucket not in self.buckets:
+            raise refusal("404", 404, "HeadBucket")
+        return {}
+
+    def copy_object(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        CopySource: dict[str, str],
+        CopySourceIfMatch: str,
+        IfNoneMatch: str,
+        ChecksumAlgorithm: str,
+        MetadataDirective: str,
+        ContentType: str,
+        Metadata: dict[str, str],
+    ) -> dict[str, Any]:
+        assert (IfNoneMatch, ChecksumAlgorithm, MetadataDirective) == ("*", "CRC32", "REPLACE")
+        source = self._find(CopySource["Bucket"], CopySource["Key"], "CopyObject")
+        if source.etag != CopySourceIfMatch.strip('"'):
+            raise refusal("PreconditionFailed", 412, "CopyObject")
+        checksums = {"ChecksumCRC32": crc32_base64(source.body)}
+        body = source.body
+        made = Object(body, md5(body).hexdigest(), None, ContentType, dict(Metadata), checksums, "FULL_OBJECT")
+        made = self._store(Bucket, Key, made, only_new=True, operation="CopyObject")
+        return {"CopyObjectResult": {"ETag": f'"{made.etag}"', **checksums}, "VersionId": made.version_id}
+
+    # --- multipart uploads ---
+    def create_multipart_upload(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        ContentType: str,
+        Metadata: dict[str, str],
+        ChecksumAlgorithm: str | None = None,
+        ChecksumType: str | None = None,
+    ) -> dict[str, Any]:
+        upload_id = self._next("u")
+        self.uploads[upload_id] = Upload(Bucket, Key, ContentType, dict(Metadata), ChecksumAlgorithm, ChecksumType)
+        return {"UploadId": upload_id}
+
+    def _upload(self, bucket: str, key: str, upload_id: str, operation: str) -> Upload:
+        found = self.uploads.get(upload_id)
+        if found is None or (found.bucket, found.key) != (bucket, key):
+            raise refusal("NoSuchUpload", 404, operation)
+        return found
+
+    def upload_part(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        UploadId: str,
+        PartNumber: int,
+        Body: bytes,
+        ChecksumSHA256: str | None = None,
+    ) -> dict[str, Any]:
+        upload = self._upload(Bucket, Key, UploadId, "UploadPart")
+        checksums: dict[str, str] = {}
+        if upload.checksum == "SHA256":
+            if ChecksumSHA256 != sha256_base64(Body):
+                raise refusal("BadDigest", 400, "UploadPart")
+            checksums = {"ChecksumSHA256": ChecksumSHA256}
+        upload.parts[PartNumber] = Part(Body, md5(Body).hexdigest(), checksums)
+        return {"ETag": f'"{upload.parts[PartNumber].etag}"'}
+
+    def upload_part_copy(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        UploadId: str,
+        PartNumber: int,
+        CopySource: dict[str, str],
+        CopySourceIfMatch: str,
+        CopySourceRange: str,
+    ) -> dict[str, Any]:
+        upload = self._upload(Bucket, Key, UploadId, "UploadPartCopy")
+        source = self._find(CopySource["Bucket"], CopySource["Key"], "UploadPartCopy")
+        if source.etag != CopySourceIfMatch.strip('"'):
+            raise refusal("PreconditionFailed", 412, "UploadPartCopy")
+        first, last = (int(number) for number in CopySourceRange.removeprefix("bytes=").split("-"))
+        if last >= len(source.body):
+            raise refusal("InvalidRange", 416, "UploadPartCopy")
+        body = source.body[first : last + 1]
+        checksums = {"ChecksumCRC32": crc32_base64(body)} if upload.checksum == "CRC32" else {}
+        upload.parts[PartNumber] = Part(body, md5(body).hexdigest(), checksums)
+        return {"CopyPartResult": {"ETag": f'"{upload.parts[PartNumber].etag}"', **checksums}}
+
+    def list_parts(
+        self, *, Bucket: str, Key: str, UploadId: str, PartNumberMarker: int, MaxParts: int
+    ) -> dict[str, Any]:
+        upload = self._upload(Bucket, Key, UploadId, "ListParts")
+        numbers = sorted(number for number in upload.parts if number > PartNumberMarker)
+        page = numbers[:MaxParts]
+        return {
+            "Parts": [
+                {
+                    "PartNumber": number,
+                    "Size": len(upload.parts[number].body),
+                    "ETag": f'"{upload.parts[number].etag}"',
+                    **upload.parts[number].checksums,
+                }
+                for number in page
+            ],
+            "IsTruncated": len(numbers) > len(page),
+            "NextPartNumberMarker": page[-1] if page else 0,
+        }
+
+    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> dict[str, Any]:
+        self._upload(Bucket, Key, UploadId, "AbortMultipartUpload")
+        del self.uploads[UploadId]
+        return {}
+
+    def complete_multipart_upload(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        UploadId: str,
+        MultipartUpload: dict[str, Any],
+        MpuObjectSize: int,
+        IfNoneMatch: str,
+        ChecksumType: str | None = None,
+        ChecksumCRC32: str | None = None,
+    ) -> dict[str, Any]:
+        operation = "CompleteMultipartUpload"
+        upload = self._upload(Bucket, Key, UploadId, operation)
+        listed = MultipartUpload["Parts"]
+        numbers = [entry["PartNumber"] for entry in listed]
+        if numbers != sorted(set(numbers)):
+            raise refusal("InvalidPartOrder", 400, operation)
+        if upload.checksum and numbers != list(range(1, len(numbers) + 1)):
+            raise refusal("InvalidRequest", 400, operation)
+        bodies = []
+        for entry in listed:
+            part = upload.parts.get(entry["PartNumber"])
+            if part is None or part.etag != entry["ETag"].strip('"'):
+                raise refusal("InvalidPart", 400, operation)
+            for name, value in part.checksums.items():
+                if entry.get(name) != value:
+                    raise refusal("InvalidPart" if name in entry else "InvalidRequest", 400, operation)
+            bodies.append(part.body)
+        body = b"".join(bodies)
+        if len(body) != MpuObjectSize:
+            raise refusal("InvalidRequest", 400, operation)
+        checksums: dict[str, str] = {}
+        if upload.checksum == "SHA256":
+            assert ChecksumType == "COMPOSITE"
+            joined = b"".join(sha256(piece).digest() for piece in bodies)
+            checksums = {"ChecksumSHA256": f"{sha256_base64(joined)}-{len(bodies)}"}
+        elif upload.checksum == "CRC32":
+            assert ChecksumType == upload.checksum_type == "FULL_OBJECT"
+            checksums = {"ChecksumCRC32": crc32_base64(body)}
+            if ChecksumCRC32 not in {None, checksums["ChecksumCRC32"]}:
+                raise refusal("BadDigest", 400, operation)
+        etag = f"{md5(b''.join(md5(piece).digest() for piece in bodies)).hexdigest()}-{len(bodies)}"
+        made = Object(body, etag, None, upload.media_type, upload.metadata, checksums, upload.checksum_type)
+        made = self._store(Bucket, Key, made, only_new=IfNoneMatch == "*", operation=operation)
+        del self.uploads[UploadId]
+        return {"ETag": f'"{etag}"', "VersionId": made.version_id, **checksums}
+
+    def generate_presigned_url(self, operation: str, *, Params: dict[str, Any], ExpiresIn: int) -> str:
+        assert operation == "get_object"
+        assert re.fullmatch(r"[A-Za-z0-9/._-]+", Params["Key"]), "a key holds ids and numbers only"
+        return f"https://{Params['Bucket']}.example/{Params['Key']}?X-Amz-Expires={ExpiresIn}"
