@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heavylift_local.s3 import buckets, copies, listing, multipart, objects
+from heavylift_local.s3 import attributes, buckets, copies, listing, multipart, objects
 from heavylift_local.s3.auth import QUERY_NAMES
 from heavylift_local.s3.errors import S3Error
 from heavylift_local.s3.headers import CHECKSUM_HEADERS, KEPT, WRITE_HEADERS
@@ -124,6 +124,13 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
         "GetObject", objects.get_object, None, _READ_PARAMETERS, _READ_HEADERS, reads=True
     ),
     ("HEAD", "object", ""): _operation("HeadObject", objects.head_object, None, _READ_PARAMETERS, _READ_HEADERS),
+    ("GET", "object", "attributes"): _operation(
+        "GetObjectAttributes",
+        attributes.get_object_attributes,
+        None,
+        "attributes versionId",
+        frozenset({"x-amz-object-attributes", "x-amz-max-parts", "x-amz-part-number-marker"}),
+    ),
     ("DELETE", "object", ""): _operation("DeleteObject", objects.delete_object, None, "versionId"),
     ("POST", "object", "uploads"): _operation(
         "CreateMultipartUpload",

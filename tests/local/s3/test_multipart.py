@@ -98,6 +98,27 @@ def test_the_object_has_the_checksum_its_parts_make(client: Any, algorithm: str 
     assert client.get_object(**AT)["Body"].read() == LARGE + LAST
 
 
+def test_object_attributes(client: Any) -> None:
+    """Part checksums page by page where COMPOSITE, else a count; values without quotes and part number."""
+    every = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"]
+    upload, parts = start(client, {1: LARGE, 2: LAST}, "SHA256")
+    made = complete(client, upload, parts)
+
+    found = client.get_object_attributes(**AT, ObjectAttributes=every, MaxParts=1)
+
+    assert found["ETag"] == made["ETag"].strip('"')
+    assert found["Checksum"]["ChecksumSHA256"] + "-2" == made["ChecksumSHA256"]
+    assert (found["ObjectSize"], found["StorageClass"]) == (len(LARGE + LAST), "STANDARD")
+    page = found["ObjectParts"]
+    assert (page["TotalPartsCount"], page["IsTruncated"], page["NextPartNumberMarker"]) == (2, True, 1)
+    assert page["Parts"] == [{"PartNumber": 1, "Size": len(LARGE), "ChecksumSHA256": b64(digest("SHA256", LARGE))}]
+    upload, parts = start(client, {1: LAST})
+    complete(client, upload, parts)
+    found = client.get_object_attributes(**AT, ObjectAttributes=every)
+    assert found["ObjectParts"] == {"TotalPartsCount": 1}
+    assert refusal(client.get_object_attributes, **AT, ObjectAttributes=["What"]) == (400, "InvalidArgument")
+
+
 @pytest.mark.parametrize(
     "declared",
     [
