@@ -47,7 +47,7 @@ FIRST_SCHEDULE_S = 1.0
 QUEUES_SAVED_EVERY_S = 2.0
 ADMIN_SECONDS_MAX = 10.0
 DAY_S = 86_400
-LOCK_SECONDS_MAX = 5.0  # a stack that was killed a moment ago is still being cleaned up by its guard
+LOCK_SECONDS_MAX = 3.0  # a stack that was killed a moment ago is still being cleaned up by its guard
 DEMO_TENANT, DEMO_USER = "demo", "developer"
 
 logger = logging.getLogger(__name__)

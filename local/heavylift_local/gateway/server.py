@@ -129,10 +129,10 @@ class _Handler(Exchange):
         return True
 
     def _drain_a_little(self) -> None:
-        """A client still writing would see a reset instead of the answer; it may have sent a full buffer already."""
+        """Most clients read no answer before they have sent everything; a reset would hide the 413 from them."""
         self.connection.settimeout(0.5)
         try:
-            left = 4 * 1024 * 1024
+            left = 2 * BODY_BYTES_MAX
             while left > 0 and (taken := self.rfile.read1(65_536)):  # type: ignore[attr-defined]
                 left -= len(taken)
         except OSError:
