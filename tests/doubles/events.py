@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def sqs(*records: dict[str, Any]) -> dict[str, Any]:
 
 
 class Context:
-    """A Lambda context: ``seconds`` left, unless ``left`` computes them."""
+    """A Lambda context: ``seconds`` left, unless ``left`` says otherwise after the start."""
 
     def __init__(self, function: str, seconds: float, memory_mb: int = 1769) -> None:
         self.function_name, self.memory_limit_in_mb = function, str(memory_mb)
@@ -96,6 +97,10 @@ class Context:
         self.aws_request_id = "52fdfc07-2182-154f-163f-5f0f9a621d72"
         self.log_group_name, self.log_stream_name = f"/aws/lambda/{function}", "stream"
         self.seconds = seconds
+        self.left: Callable[[], float | None] = lambda: None
+        self._asked = False
 
     def get_remaining_time_in_millis(self) -> int:
-        return int(self.seconds * 1000)
+        left = self.left() if self._asked else None  # the first question is for the whole timeout
+        self._asked = True
+        return int((self.seconds if left is None else left) * 1000)

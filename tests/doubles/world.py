@@ -70,6 +70,7 @@ class World:
         self.thumbnails: Callable[..., ThumbnailResult] = fake_thumbnails
         self.seen: set[int] = set()
         self.handled: list[tuple[str, str]] = []
+        self.context_left: float | None = None
         for name, value in environment().items():
             monkeypatch.setenv(name, value)
         for name in topology.SETTINGS:
@@ -189,6 +190,8 @@ class World:
             }
         )
         context = events.Context(function.name, seconds or function.timeout_s, function.memory_mb)
+        # A test may set ``context_left`` while the handler runs: that much time is left from then on.
+        context.left = lambda: self.context_left
         self.handled.append((message.queue, message.message_id))
         answer = handler_of(function.name)(event, context)
         settled = not answer["batchItemFailures"]
