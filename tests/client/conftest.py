@@ -4,11 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from heavylift_client import Client, Hooks
 from heavylift_client.backoff import Clock
 from tests.client.fake import TOKEN, Stack
+
+# Timing is never asserted, on a shared machine least of all.
+hypothesis.settings.register_profile("heavylift", deadline=None)
+hypothesis.settings.load_profile("heavylift")
 
 SPEED = 50.0
 

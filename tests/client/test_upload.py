@@ -343,10 +343,14 @@ def test_retry_after_of_the_store_is_honoured(
 
 def test_the_api_away_for_a_while(stack: Stack, client: Client, told: Told, make_file: MakeFile) -> None:
     """Initiate, sign, complete and polls meet a dead API and wait; the person is told."""
-    gone = [time.monotonic() + 0.5]
+    back: list[float] = []
 
     def script(operation: str, facts: dict[str, Any]) -> Fault | None:
-        return Fault(cut_after=0) if operation == "api" and time.monotonic() < gone[0] else None
+        if operation != "api":
+            return None
+        if not back:
+            back.append(time.monotonic() + 0.5)
+        return Fault(cut_after=0) if time.monotonic() < back[0] else None
 
     stack.scripts.append(script)
     path = make_file(17 * MIB)
