@@ -12,14 +12,16 @@ from heavylift.tiff.bands import Path, Shrink, choose_path, pixel_bytes
 from heavylift.tiff.layout import Picture
 
 MIB: Final = 1 << 20
-BASE_BYTES: Final = 34 * MIB  # the child with Pillow loaded, its colour management and the finished thumbnails
+BASE_BYTES: Final = 38 * MIB  # the child with Pillow loaded (19), a slab being averaged, the finished thumbnails
+HEADROOM: Final = 1.05
 
 # Bytes that Pillow keeps per pixel of a mode (Storage.c): one byte up to 8 bits, two for I;16, four for all else.
 MODE_BYTES: Final[dict[str, int]] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
-# Formats whose decoder wants all stored bytes at once; in a pipe's pieces and as one string, so twice.
+# Formats whose decoder wants all stored bytes at once: as the pipe's pieces and as one string, so twice, but the
+# second copy is gone when the pixels come.
 WHOLE_FILE_FORMATS: Final = frozenset({"WebP", "AVIF", "TIFF", "BigTIFF", "SVS", "OME-TIFF"})
-# Decoder's own buffers, bytes per pixel beside Pillow's.
-DECODER_BYTES: Final[dict[str, float]] = {"WebP": 4.5, "AVIF": 9.0, "GIF": 1.0, "PNG": 0.1, "BMP": 0.1, "PSD": 1.0}
+# Decoder's own buffers, bytes per pixel beside Pillow's: WebP's animation canvases, AVIF's planes.
+DECODER_BYTES: Final[dict[str, float]] = {"WebP": 13.0, "AVIF": 6.0, "GIF": 1.5, "PNG": 0.1, "BMP": 0.1}
 
 
 def mode_bytes(mode: str) -> int:
@@ -34,32 +36,32 @@ def whole_decode_bytes(
     mode: str,
     stored_bytes: int,
     *,
-    bits: int = 8,
     interlaced: bool = False,
     sampled: float = 1.0,
     shrink: int = 1,
+    turned: bool = False,
 ) -> int:
-    """Peak memory of decoding the whole picture at once with Pillow.
+    """Peak memory of decoding the whole picture at once with Pillow and narrowing it in slabs.
 
-    ``shrink``: by how much a JPEG is made smaller while it is decoded (1, 2, 4 or 8). ``sampled`` as in PictureHeader.
+    ``shrink``: by how much a JPEG is made smaller while it is decoded (1, 2, 4 or 8). ``sampled`` as in
+    PictureHeader. ``turned``: Pillow turns the picture upright itself (TIFF), which takes a second one.
     """
     pixels = width * height
-    kept = mode_bytes(mode)
+    kept = mode_bytes(mode) * pixels * (2 if turned else 1)
+    # The narrowed rows, twice in the last LANCZOS: at most 4 x the wanted edge high (a band's cells see to that).
+    narrowed = min(32 * MIB, 2 * mode_bytes(mode) * min(pixels, 1200 * height))
+    if mode in ("RGBA", "LA", "PA", "P"):
+        narrowed += 16 * MIB  # a slab goes through three modes on its way to no alpha
     if format_name == "JPEG":
         # A progressive JPEG keeps all its coefficients, two bytes each, whatever size comes out.
-        coefficients = 2 * sampled * pixels if interlaced else 0
-        return int(BASE_BYTES + coefficients * 1.02 + kept * pixels / shrink**2 * 1.6)
-    total = BASE_BYTES + kept * pixels
-    if mode in ("P", "PA", "LA", "1", "I;16", "I;16B", "YCbCr", "F", "I"):
-        total += 4 * pixels  # the same picture in a mode that can be averaged
+        coefficients = 2.05 * sampled * pixels if interlaced else 0.0
+        return int((BASE_BYTES + coefficients + kept / shrink**2 + narrowed) * HEADROOM)
+    decoded = kept + int(DECODER_BYTES.get(format_name, 0.5) * pixels)
     if format_name in WHOLE_FILE_FORMATS:
-        total += 2 * stored_bytes
-    if format_name in ("JP2", "J2K"):
-        total += int(4 * max(1.0, sampled) * pixels * 1.3) + stored_bytes
-    total += int(DECODER_BYTES.get(format_name, 0.5) * pixels)
-    if bits > 8 and format_name == "PNG":
-        total += kept * pixels // 8
-    return int(total * 1.05)
+        decoded = max(2 * stored_bytes, stored_bytes + decoded)
+    elif format_name in ("JP2", "J2K"):
+        decoded += int(4.4 * max(1.0, sampled) * pixels) + stored_bytes
+    return int((BASE_BYTES + decoded + narrowed) * HEADROOM)
 
 
 def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, array_bytes: int) -> int:

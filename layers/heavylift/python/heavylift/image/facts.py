@@ -86,7 +86,6 @@ def facts_of_header(format_name: str, header: PictureHeader, size_bytes: int) ->
         header.height,
         header.mode,
         size_bytes,
-        bits=header.bits_per_sample,
         interlaced=header.interlaced,
         sampled=header.sampled,
     )
@@ -172,7 +171,7 @@ def tiff_facts(format_name: str, picture: Picture, size_bytes: int, pages: int |
             mode,
             # Uncompressed strips are read one by one; libtiff wants the whole file.
             0 if picture.compression == tags.NONE else size_bytes,
-            bits=picture.bits,
+            turned=picture.orientation != 1,
         ),
         levels=levels,
     )

@@ -11,9 +11,9 @@ from PIL import Image
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.image.facts import TIFF_FORMATS
+from heavylift.image.narrow import shrink_image
 from heavylift.image.sources import PictureSource, RangeFile
 from heavylift.tiff.bands import LANCZOS_SHARE, fit_within
-from heavylift.tiff.reducer import over_white, reducible
 
 PILLOW_FORMATS: Final[dict[str, tuple[str, ...]]] = {
     "TIFF": ("TIFF",),
@@ -86,23 +86,7 @@ def decode_whole(
         if format_name in TIFF_FORMATS:
             full_size = image.size
             out = fit_within(*full_size, edge)
-        picture = shrink_to(reducible(image, invert_16=invert_16), out)
+        picture = shrink_image(image, out, invert_16=invert_16)
     if not isinstance(icc_profile, bytes) or len(icc_profile) > ICC_BYTES_MAX:
         icc_profile = None
     return Whole(picture, full_size, mode, orientation if orientation in range(1, 9) else 1, icc_profile, pages)
-
-
-def shrink_to(image: Image.Image, out: tuple[int, int]) -> Image.Image:
-    """``image`` at ``out`` pixels: averaged over cells, alpha laid over white, then LANCZOS."""
-    if image.mode in ("RGBA", "LA"):
-        image = image.convert("RGBa" if image.mode == "RGBA" else "La")
-    width, height = image.size
-    cells = max(1, width // (LANCZOS_SHARE * out[0])), max(1, height // (LANCZOS_SHARE * out[1]))
-    if cells != (1, 1):
-        image = image.reduce(cells)
-    image = over_white(image)
-    if image.mode not in ("L", "RGB", "CMYK", "LAB", "I", "F"):
-        image = image.convert("RGB")
-    if image.size == out:
-        return image
-    return image.resize(out, Image.Resampling.LANCZOS, (0, 0, width / cells[0], height / cells[1]))

@@ -18,6 +18,7 @@ from PIL import Image, ImageChops
 
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
+from heavylift.image.narrow import Narrowed, over_white, reduced_band, reducible, stacked
 from heavylift.image.sources import ByteStream, PictureSource
 from heavylift.ranges import Range, drive
 from heavylift.tiff import tags
@@ -70,100 +71,6 @@ def raw_mode(picture: Picture) -> tuple[str, str] | None:
         if letter:
             return {8: ("RGBA", f"RGB{letter}"), 16: ("RGBA", f"RGB{letter};16{order}")}.get(picture.bits)
     return None
-
-
-def reducible(image: Image.Image, *, invert_16: bool = False) -> Image.Image:
-    """The same picture in a mode that ``Image.reduce`` takes: 16-bit grey by its high byte, palette as RGB.
-
-    ``invert_16``: WhiteIsZero in 16 bits, which Pillow does not turn round as it does for 8 bits.
-    """
-    mode = image.mode
-    if mode == "1":
-        return image.convert("L")
-    if mode in ("P", "PA"):
-        has_alpha = mode == "PA" or "transparency" in image.info
-        return image.convert("RGBA" if has_alpha else "RGB")
-    if mode.startswith("I;16"):
-        raw = "L;16B" if mode == "I;16B" else "L;16"
-        image = Image.frombytes("L", image.size, image.tobytes(), "raw", raw)
-        return ImageChops.invert(image) if invert_16 else image
-    if mode == "YCbCr":
-        return image.convert("RGB")
-    return image
-
-
-def over_white(image: Image.Image) -> Image.Image:
-    """A picture without its alpha, laid over white; others as they are."""
-    if image.mode in ("RGBA", "LA"):
-        image = image.convert("RGBa" if image.mode == "RGBA" else "La")
-    if image.mode not in ("RGBa", "La"):
-        return image
-    *colours, alpha = image.split()
-    white = ImageChops.invert(alpha)
-    bands = [ImageChops.add(band, white) for band in colours]
-    return bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
-
-
-class Narrowed:
-    """Rows of the wanted width, collected top to bottom; ``finish`` gives the small picture."""
-
-    def __init__(self, width: int, height: int, shrink: Shrink, out: tuple[int, int]) -> None:
-        self._width = width
-        self._height = height
-        self._shrink = shrink
-        self._out = out
-        self._rows = -(-height // shrink.rows_to_one)
-        self._image: Image.Image | None = None
-        self._at = 0
-        self._pending: list[Image.Image] = []
-
-    def add(self, reduced: Image.Image) -> None:
-        """Full-width rows, each the average of ``across`` x ``down`` pixels."""
-        exact = self._width / self._shrink.across
-        if reduced.width != self._out[0] or exact != reduced.width:
-            box = (0, 0, exact, reduced.height)
-            reduced = reduced.resize((self._out[0], reduced.height), Image.Resampling.LANCZOS, box)
-        if self._shrink.stack > 1:
-            self._pending.append(reduced)
-            self._stack(last=False)
-        else:
-            self._keep(reduced)
-
-    def _stack(self, *, last: bool) -> None:
-        rows = sum(image.height for image in self._pending)
-        whole = rows if last else rows // self._shrink.stack * self._shrink.stack
-        if not whole:
-            return
-        joined = stacked(self._pending)
-        self._pending = [joined.crop((0, whole, joined.width, rows))] if whole < rows else []
-        self._keep(joined.crop((0, 0, joined.width, whole)).reduce((1, self._shrink.stack)))
-
-    def _keep(self, rows: Image.Image) -> None:
-        if self._image is None:
-            self._image = Image.new(rows.mode, (self._out[0], self._rows))
-        self._image.paste(rows, (0, self._at))
-        self._at += rows.height
-
-    def finish(self) -> Image.Image:
-        if self._pending:
-            self._stack(last=True)
-        assert self._image is not None
-        exact = self._height / self._shrink.rows_to_one
-        if exact == self._out[1]:
-            return self._image
-        return self._image.resize(self._out, Image.Resampling.LANCZOS, (0, 0, self._out[0], exact))
-
-
-def stacked(images: Sequence[Image.Image]) -> Image.Image:
-    """The images one below the other."""
-    if len(images) == 1:
-        return images[0]
-    joined = Image.new(images[0].mode, (images[0].width, sum(image.height for image in images)))
-    y = 0
-    for image in images:
-        joined.paste(image, (0, y))
-        y += image.height
-    return joined
 
 
 def reduce_tiff(
@@ -245,18 +152,8 @@ def _add_rows(
                 # Undoing predictors is libtiff's work too: the rows travel as deflate that does not compress.
                 data = bytes(view) if coding == tags.NONE else zlib.compress(view, 0)
                 band = _decoded(rewrap(picture, fields, size, size, [data], [0], compression=coding), invert)
-            narrowed.add(_reduced(band, shrink))
+            narrowed.add(reduced_band(band, shrink))
     close()
-
-
-def _reduced(band: Image.Image, shrink: Shrink) -> Image.Image:
-    if band.mode == "RGBA":
-        band = band.convert("RGBa")
-    elif band.mode == "LA":
-        band = band.convert("La")
-    if (shrink.across, shrink.down) != (1, 1):
-        band = band.reduce((shrink.across, shrink.down))
-    return over_white(band)
 
 
 def _decoded(tiff: bytes, invert_16: bool) -> Image.Image:
@@ -391,7 +288,7 @@ def _add_groups(
                     band = band.crop((0, 0, band.width, whole)) if whole < band.height else band
                     if not whole:
                         continue
-            reduced = _reduced(band, shrink)
+            reduced = reduced_band(band, shrink)
             del band
             if group.width == picture.width:
                 narrowed.add(reduced)
