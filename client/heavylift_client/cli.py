@@ -364,6 +364,16 @@ def _local_commands() -> Any:
 # what the commands share
 
 
+def _running_stack() -> dict[str, str] | None:
+    """The local stack that this user has running, so that trying it out needs no options; else None."""
+    try:
+        discovery = importlib.import_module("heavylift_local.discovery")
+    except ModuleNotFoundError:
+        return None
+    found: dict[str, str] | None = discovery.running()
+    return found
+
+
 def _client(
     args: argparse.Namespace,
     *,
@@ -375,8 +385,10 @@ def _client(
 
     api = args.api or os.environ.get("HEAVYLIFT_API")
     token = args.token or os.environ.get("HEAVYLIFT_TOKEN")
+    if not api and (found := _running_stack()):
+        api, token = found["api"], token or found["token"]
     if not api:
-        raise UsageError("where is the API? give --api URL or set HEAVYLIFT_API")
+        raise UsageError("where is the API? give --api URL, set HEAVYLIFT_API, or start one here with `heavylift up`")
     if not token:
         raise UsageError("who is asking? give --token T or set HEAVYLIFT_TOKEN")
     if any(c.isspace() or not c.isprintable() or ord(c) > 126 for c in token):
