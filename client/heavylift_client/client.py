@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -105,7 +105,9 @@ class Client:
         (result,) = self.put_many([item_of(path, declare(**declared), name=name)], wait=wait)
         return result
 
-    def put_many(self, paths: Iterable[Path | Item], *, wait: bool = True, **declared: Any) -> Iterator[Result]:
+    def put_many(
+        self, paths: Iterable[Path | Item], *, wait: bool = True, **declared: Any
+    ) -> Generator[Result, None, None]:
         """Upload files, many at once; results come in the order in which files end. ``paths`` is read lazily.
 
         One file's failure is its result and never stops the others. Closing the iterator stops the work.
@@ -113,7 +115,7 @@ class Client:
         said = declare(**declared)
         return self._upload((p if isinstance(p, Item) else item_of(p, said) for p in paths), wait=wait)
 
-    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Iterator[Result]:
+    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Generator[Result, None, None]:
         """Upload every regular file below ``folder``, hidden ones too, each with its relative path."""
         said = declare(**declared)
         return self._upload(
@@ -131,7 +133,7 @@ class Client:
             raise NoSession(result.failure["message"])
         return result
 
-    def _upload(self, items: Iterable[Item], *, wait: bool, only_resume: bool = False) -> Iterator[Result]:
+    def _upload(self, items: Iterable[Item], *, wait: bool, only_resume: bool = False) -> Generator[Result, None, None]:
         with self._run() as (api, transport, stop):
             yield from upload(
                 items,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 from heavylift_client.api import Api
 from heavylift_client.backoff import Clock
@@ -44,7 +44,7 @@ def upload(
     patience_s: float,
     max_part_size: int | None = None,
     only_resume: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results as files end, in that order. One file's failure is its result and never stops the others.
 
     Closing the iterator stops the work (the transport is cut and cannot be used again); running again
