@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import ssl
 
 Path = str | bytes | os.PathLike[str]
+Results = Generator[Result, None, None]
 PAGE_MAX = 100  # the API's own limit for one page
 # Before its bytes are all there, the session knows more about an upload than the file's record.
 STILL_UPLOADING = frozenset({"created", "uploading", "assembling"})
@@ -105,9 +106,7 @@ class Client:
         (result,) = self.put_many([item_of(path, declare(**declared), name=name)], wait=wait)
         return result
 
-    def put_many(
-        self, paths: Iterable[Path | Item], *, wait: bool = True, **declared: Any
-    ) -> Generator[Result, None, None]:
+    def put_many(self, paths: Iterable[Path | Item], *, wait: bool = True, **declared: Any) -> Results:
         """Upload files, many at once; results come in the order in which files end. ``paths`` is read lazily.
 
         One file's failure is its result and never stops the others. Closing the iterator stops the work.
@@ -115,7 +114,7 @@ class Client:
         said = declare(**declared)
         return self._upload((p if isinstance(p, Item) else item_of(p, said) for p in paths), wait=wait)
 
-    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Generator[Result, None, None]:
+    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Results:
         """Upload every regular file below ``folder``, hidden ones too, each with its relative path."""
         said = declare(**declared)
         return self._upload(
@@ -133,7 +132,7 @@ class Client:
             raise NoSession(result.failure["message"])
         return result
 
-    def _upload(self, items: Iterable[Item], *, wait: bool, only_resume: bool = False) -> Generator[Result, None, None]:
+    def _upload(self, items: Iterable[Item], *, wait: bool, only_resume: bool = False) -> Results:
         with self._run() as (api, transport, stop):
             yield from upload(
                 items,
