@@ -296,6 +296,9 @@ def function_environment(
         "AWS_ENDPOINT_URL_DYNAMODB": endpoints.dynamodb,
         "AWS_ENDPOINT_URL_SQS": endpoints.sqs,
         "AWS_ENDPOINT_URL_EVENTS": endpoints.events,
+        # This machine's own AWS configuration is none of a function's business.
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_SERVICE_NAME": function.name,
         "POWERTOOLS_METRICS_NAMESPACE": "heavylift",

@@ -21,7 +21,7 @@ from heavylift_local.gateway import payload
 from heavylift_local.gateway.authorizer import Authorizer, Forbidden, Unauthorized
 from heavylift_local.gateway.pages import page
 from heavylift_local.gateway.routing import Router
-from heavylift_local.runtime.child import Outcome
+from heavylift_local.runtime.child import PAYLOAD_BYTES_MAX, Outcome
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
@@ -166,6 +166,10 @@ class _Handler(Exchange):
             self.request_version,
         )
         event = payload.event(request, target.route_key, target.parameters, gateway.account, jwt)
+        # Lambda's limit for a synchronous event; base64 makes it 4.5 MB of binary body.
+        if len(event.get("body", "")) + HEAD_BYTES_MAX > PAYLOAD_BYTES_MAX:
+            self._message(413, "Request Entity Too Large")
+            return
         invoked = gateway.executor.submit(gateway.invoke, target.function, event, INTEGRATION_SECONDS_MAX)
         try:
             outcome = invoked.result(INTEGRATION_SECONDS_MAX)

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     service = TableService(config)
     server = make_server(service, int(config.get("port") or 0))
-    threading.Thread(target=server.serve_forever, name="tables", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.1,), name="tables", daemon=True).start()
     print(json.dumps({"ready": True, "port": server.port, "pid": os.getpid()}), flush=True)
     stop.wait()
     server.shutdown()
