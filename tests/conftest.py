@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from heavylift import settings as settings_module
+
+# Timing is never asserted: a busy machine is no failure.
+hypothesis.settings.register_profile("heavylift", deadline=None)
+hypothesis.settings.load_profile("heavylift")
 
 
 @pytest.fixture
