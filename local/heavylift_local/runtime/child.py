@@ -46,6 +46,8 @@ class Invocation:
     timeout_s: float
     memory_mb: int
     kill_after_s: float | None = None
+    kill_at_end: bool = False
+    """A kill that comes after the answer still takes it back: the work is done, nobody learns of it."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
@@ -247,7 +249,11 @@ class Child:
             pause = POLL_S
             if answer is not None and answer[0] == request_id:
                 _, ok, payload, kind = answer
-                outcome = Outcome(request_id, ok, payload, kind)
+                if kill_at is not None and invocation.kill_at_end:
+                    self.kill()
+                    outcome = self._failed(request_id, "killed")
+                else:
+                    outcome = Outcome(request_id, ok, payload, kind)
                 break
             now = time.monotonic()
             held = self._census.private_bytes(self.pid)

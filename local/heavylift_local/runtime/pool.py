@@ -35,7 +35,7 @@ class Tally:
     errors: int = 0
     cold_starts: int = 0
     last_ms: float = 0.0
-    usual_ms: float = 500.0
+    usual_ms: float = 50.0
     peak_bytes: int = 0
 
 
@@ -77,6 +77,7 @@ class Pool:
                         fault.timeout_s or self.launch.timeout_s,
                         memory_mb,
                         self._kill_after(fault),
+                        fault.kill_after_ms is None,
                     )
                 )
             return outcome
@@ -140,7 +141,7 @@ class Pool:
         }
 
     def _kill_after(self, fault: Fault) -> float | None:
-        """When in the invocation the axe falls, in seconds: any moment of its usual length."""
+        """When in the invocation the axe falls, in seconds: any moment of its usual length, or at its very end."""
         if fault.kill_after_ms is not None and self._random.random() < (fault.kill or 1.0):
             return fault.kill_after_ms / 1000
         if fault.kill_after_ms is None and self._random.random() < fault.kill:
@@ -190,7 +191,7 @@ class Pool:
                 self.tally.errors += not outcome.ok
                 self.tally.last_ms = outcome.duration_ms
                 if outcome.ok:
-                    self.tally.usual_ms += (outcome.duration_ms - self.tally.usual_ms) * 0.3
+                    self.tally.usual_ms += (outcome.duration_ms - self.tally.usual_ms) * 0.5
                 self.tally.peak_bytes = max(self.tally.peak_bytes, peak, 0 if alive else outcome.peak_bytes)
             if alive and not self._stopped:
                 self._idle.append(child)

@@ -310,6 +310,29 @@ def test_faults_kill_starve_and_hurry(make: Make) -> None:
     assert run(pool).ok
 
 
+def test_a_kill_may_take_back_the_answer(make: Make) -> None:
+    """With probability one not even the quickest invocation is answered, though its work is done."""
+    pool = make()
+    answer(run(pool))
+    pool.fault = Fault(kill=1.0)
+
+    assert {run(pool).kind for _ in range(5)} == {"killed"}
+
+
+def test_kills_come_as_often_as_asked_and_repeatably(make: Make) -> None:
+    """The same seed kills the same invocations."""
+    pool = make()
+    pool.fault = Fault(kill=0.5)
+
+    def kinds(seed: int) -> list[str]:
+        pool.reseed(seed)
+        return [run(pool).kind for _ in range(8)]
+
+    first = kinds(4)
+    assert {"killed", "answered"} == set(first)
+    assert kinds(4) == first
+
+
 def test_stop_leaves_no_process(make: Make) -> None:
     """Busy or idle, every child is gone when stop returns."""
     pool = make()
