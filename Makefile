@@ -19,6 +19,8 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@# The functions' children never write byte code, so a cold start would compile the layer each time.
+	$(BIN)/python -m compileall -q layers/heavylift/python
 	@touch $@
 
 $(VENV)/.test: requirements/test.lock $(VENV)/.run
