@@ -16,16 +16,16 @@ hypothesis.settings.load_profile("heavylift")
 
 
 @pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Makes worlds, each a fresh one: functions, table, buckets and queues in this process (tests/doubles/world.py)."""
     from tests.doubles.world import World
 
-    yield lambda: World(monkeypatch)
+    yield lambda dynamodb=None: World(monkeypatch, dynamodb)
     monkeypatch.undo()
     settings_module.settings.cache_clear()
 
 
 @pytest.fixture
-def world(worlds: Callable[[], Any]) -> Any:
+def world(worlds: Callable[..., Any]) -> Any:
     """One world."""
     return worlds()

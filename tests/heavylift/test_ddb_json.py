@@ -41,7 +41,7 @@ def plain(value: Any) -> Any:
     """boto3's values as ours."""
     match value:
         case Decimal():
-            return int(value) if value == value.to_integral_value() and "." not in str(value) else float(value)
+            return int(value) if str(value).lstrip("-").isdigit() else float(value)
         case Binary():
             return bytes(value)
         case list():
