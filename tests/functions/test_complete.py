@@ -325,7 +325,7 @@ def test_retry_in_every_state(desk: World, state: State, force: bool) -> None:
     assert desk.complete(file_id)[0] == 200
     failure = {"code": "c", "message": "m", "stage": "thumbnail", "retryable": True}
     desk.set(
-        file_id, status=state, failure=failure if state is State.FAILED else None, attempt=3, finished_at=1e9 * 1.76
+        file_id, status=state, failure=failure if state is State.FAILED else None, attempt=3, finished_at=desk.clock.now
     )
     status, body = desk.retry(file_id, force=force)
     expected = {

@@ -63,9 +63,7 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
 
     def decide(record: FileRecord) -> Change | None:
         again, stage = retry_of(record, force=body.force)
-        kept_until = (record.finished_at or time.time()) + settings().quarantine_days * DAY_S
-        gone = time.time() > kept_until or s3.head(settings().staging_bucket, record.key) is None
-        if again is Event.RETRY_VALIDATION and gone:
+        if again is Event.RETRY_VALIDATION and not _source_kept(record):
             raise RequestError(
                 "source_expired", "The uploaded bytes are no longer kept; upload the file again.", file_id=file_id
             )
@@ -90,6 +88,13 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
         queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
     count("Retries")
     return {"upload_id": file_id, "status": record.status.value}
+
+
+def _source_kept(record: FileRecord) -> bool:
+    """Whether the uploaded bytes are still in quarantine."""
+    now = time.time()
+    kept_until = (record.finished_at or now) + settings().quarantine_days * DAY_S
+    return now <= kept_until and s3.head(settings().staging_bucket, record.key) is not None
 
 
 def retry_of(record: FileRecord, *, force: bool) -> tuple[Event, str]:
