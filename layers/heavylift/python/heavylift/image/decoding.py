@@ -23,16 +23,19 @@ COMPLAINTS = (
     AssertionError,
     ZeroDivisionError,
     OverflowError,
-    RecursionError,
-    NotImplementedError,
+    RuntimeError,  # RecursionError and NotImplementedError among them
     struct.error,
     zlib.error,
 )
 
 
 @contextmanager
-def decoding(what: str) -> Iterator[None]:
-    """ContentError ``truncated``, ``unsupported_feature`` or ``corrupt`` for whatever a decoder raises inside."""
+def decoding(what: str, *, unknown: str = "unsupported_feature") -> Iterator[None]:
+    """ContentError ``truncated``, ``unsupported_feature`` or ``corrupt`` for whatever a decoder raises inside.
+
+    ``unknown``: the code where the decoder does not recognise its own format: a TIFF of samples that it does not
+    take is unsupported, a JPEG that is not one is corrupt.
+    """
     try:
         yield
     except ContentError:
@@ -40,16 +43,16 @@ def decoding(what: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except COMPLAINTS as error:
-        raise complaint(what, error) from error
+        raise complaint(what, error, unknown) from error
 
 
-def complaint(what: str, error: BaseException) -> ContentError:
+def complaint(what: str, error: BaseException, unknown: str = "unsupported_feature") -> ContentError:
     """The ContentError for a decoder's exception."""
     name = type(error).__name__
     text = str(error).splitlines()[0][:200] if str(error) else name
     lowered = text.lower()
     if name == "UnidentifiedImageError":
-        return ContentError("unsupported_feature", f"no decoder for this kind of {what}")
+        return ContentError(unknown, f"the decoder does not recognise this {what}")
     if "bomb" in name.lower():
         return ContentError("too_large_to_decode", f"{what}: {text}")
     if "truncated" in lowered or "not enough data" in lowered or isinstance(error, EOFError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from heavylift.tiff.bands import Path, Shrink, choose_path, pixel_bytes
-from heavylift.tiff.layout import Picture
+from heavylift.tiff.layout import Chunks, Picture
 
 MIB: Final = 1 << 20
 BASE_BYTES: Final = 38 * MIB  # the child with Pillow loaded (19), a slab being averaged, the finished thumbnails
@@ -64,21 +64,23 @@ def whole_decode_bytes(
     return int((BASE_BYTES + decoded + narrowed) * HEADROOM)
 
 
-def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, array_bytes: int) -> int:
+def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, chunks: Chunks) -> int:
     """Peak memory of decoding band by band: base, the narrowed rows, one band as stored and as decoded."""
     pixel = pixel_bytes(picture)
     path = choose_path(picture)
     rows_kept = -(-picture.height // shrink.rows_to_one)
     planes = picture.planes
-    # Kept twice while the last LANCZOS runs, and once for each plane that is finished.
-    kept = (2 + (planes - 1) / 4) * max(1, pixel) * out_width * rows_kept
+    # The rows kept, what the last LANCZOS makes of them, the planes that are finished.
+    kept = pixel * out_width * rows_kept + (planes + 1) * 4 * out_width**2
     if path is Path.CHUNKS:
         columns = shrink.columns * picture.chunk_width if picture.tiled else picture.width
         rows = max(shrink.band_rows, picture.chunk_height if picture.tiled else 0)
         if not picture.tiled:
             rows = min(rows, picture.height)
         pixels = columns * rows
-        stored = pixels * picture.samples_together * picture.bits // 8
+        number = shrink.columns if picture.tiled else -(-rows // picture.chunk_height)
+        largest = max(chunks.counts)
+        stored = max(largest, min(number * largest, pixels * picture.samples_together * picture.bits // 8))
         # Stored bytes as they came and in the small TIFF, libtiff's own chunk, the decoded band.
         one_chunk = picture.chunk_width * min(picture.chunk_height, rows) * picture.samples_together * picture.bits // 8
         band = 2 * stored + one_chunk + pixel * pixels * (2 if shrink.carry else 1)
@@ -91,4 +93,4 @@ def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, array
         copies = 3 if path is Path.INFLATE else 2
         band = copies * stored + 4 * pixels
         band += pixel * -(-picture.width // shrink.across) * -(-shrink.band_rows // shrink.down)
-    return int((BASE_BYTES + kept + band + array_bytes) * 1.1)
+    return int((BASE_BYTES + kept + band + chunks.held_bytes) * HEADROOM)

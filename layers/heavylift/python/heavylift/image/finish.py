@@ -129,7 +129,7 @@ def percentile(image: Image.Image, part: float) -> float:
         if not high > low:
             break
         bins = image.histogram(extrema=(low, high))
-        width = (high - low) / 256
+        width = (high - low) / 255  # Pillow puts the highest value alone into the last bin
         for number, count in enumerate(bins):
             if below + count >= wanted or number == 255:
                 low, high = low + number * width, low + (number + 1) * width

@@ -7,6 +7,7 @@ the result is Pillow's to the bit. Memory: the wanted width x the reduced height
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageChops
@@ -108,8 +109,25 @@ def stacked(images: Sequence[Image.Image]) -> Image.Image:
     return joined
 
 
+def finite(image: Image.Image) -> Image.Image:
+    """A float picture whose samples that are no numbers, or infinite, are 0: one of them would spread over its rows.
+
+    The average over all shows whether there is any; numpy is loaded only then.
+    """
+    average = image.reduce(image.size).getpixel((0, 0))
+    if isinstance(average, float) and math.isfinite(average):
+        return image
+    import numpy as np
+
+    values = np.array(image)
+    values[~np.isfinite(values)] = 0
+    return Image.fromarray(values)
+
+
 def reduced_band(band: Image.Image, shrink: Shrink) -> Image.Image:
     """A band averaged over its cells, alpha laid over white."""
+    if band.mode == "F":
+        band = finite(band)
     if band.mode == "RGBA":
         band = band.convert("RGBa")
     elif band.mode == "LA":

@@ -126,7 +126,7 @@ class Renderer:
         shrink = choose_shrink(
             level, *out, chunk_edge=int(options["tiff_chunk_edge"]), band_bytes=int(options["band_bytes"])
         )
-        chunked = None if refused else chunked_decode_bytes(level, shrink, out[0], chunks.held_bytes)
+        chunked = None if refused else chunked_decode_bytes(level, shrink, out[0], chunks)
         facts = structure.facts
         decision = decide(self._choice(facts.estimated_memory_bytes, chunked))
         if decision.method == "standard":
@@ -175,50 +175,27 @@ class Renderer:
 
     def _whole(self, facts: ImageFacts, decision: Decision | None, picture: Picture | None = None) -> list[Encoded]:
         from heavylift.image.finish import finish
-        from heavylift.image.whole import decode_whole, draft_shrink
+        from heavylift.image.whole import decode_whole
 
         announced = decision
 
         def allowed(size: tuple[int, int], mode: str) -> None:
             nonlocal announced, facts
             if announced is None:
-                shrink = draft_shrink(*size, self._edge) if facts.format == "JPEG" else 1
-                estimate = whole_decode_bytes(
-                    facts.format,
-                    *size,
-                    mode,
-                    self._size,
-                    interlaced=facts.interlaced,
-                    sampled=facts.sampled,
-                    shrink=shrink,
-                )
-                announced = decide(self._choice(estimate, None))
+                announced = decide(self._choice(self._whole_bytes(facts, size, mode), None))
                 facts = replace(facts, width=size[0], height=size[1], mode=facts.mode or mode)
             self._announce(facts, announced)
 
-        if decision is None and facts.width:
-            # Refused before the decoder sees a byte, where the header tells enough.
-            shrink = draft_shrink(facts.width, facts.height, self._edge) if facts.format == "JPEG" else 1
-            decide(
-                self._choice(
-                    whole_decode_bytes(
-                        facts.format,
-                        facts.width,
-                        facts.height,
-                        facts.mode,
-                        self._size,
-                        interlaced=facts.interlaced,
-                        sampled=facts.sampled,
-                        shrink=shrink,
-                    ),
-                    None,
-                )
-            )
+        if decision is None and facts.width:  # refused before the decoder sees a byte, where the header tells enough
+            decide(self._choice(self._whole_bytes(facts, (facts.width, facts.height), facts.mode), None))
         invert = picture is not None and picture.photometric == tags.WHITE_IS_ZERO
         whole = decode_whole(self._channel, facts.format, self._edge, allowed, head=self._head, invert_16=invert)
+        if picture is None and whole.orientation != facts.orientation:
+            assert announced is not None
+            self._announce(replace(facts, orientation=whole.orientation), announced)
         options = self._options
         limits = None
-        if picture is not None and picture.ifd.entries:
+        if picture is not None:
             self._channel.stream([]).close()
             limits = drive(_sample_limits(picture, self._size), self._fetch())
         return finish(
@@ -230,6 +207,19 @@ class Renderer:
             quality=int(options["quality"]),
             pad_color=options["pad_color"],
             limits=limits,
+        )
+
+    def _whole_bytes(self, facts: ImageFacts, size: tuple[int, int], mode: str) -> int:
+        from heavylift.image.whole import draft_shrink
+
+        return whole_decode_bytes(
+            facts.format,
+            *size,
+            mode,
+            self._size,
+            interlaced=facts.interlaced,
+            sampled=facts.sampled,
+            shrink=draft_shrink(*size, self._edge) if facts.format == "JPEG" else 1,
         )
 
 

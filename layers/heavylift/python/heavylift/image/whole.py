@@ -42,7 +42,6 @@ class Whole:
     mode: str
     orientation: int
     icc_profile: bytes | None
-    pages: int | None
 
 
 def draft_shrink(width: int, height: int, edge: int) -> int:
@@ -70,12 +69,12 @@ def decode_whole(
     if plugins is None:
         raise ContentError("unsupported_feature", f"no decoder for {format_name} yet", format=format_name)
     Image.MAX_IMAGE_PIXELS = None  # the estimate decides, not a constant
-    with decoding(format_name):
+    unknown = "unsupported_feature" if format_name in TIFF_FORMATS or format_name == "PSD" else "corrupt"
+    with decoding(format_name, unknown=unknown):
         image = Image.open(cast(IO[bytes], RangeFile(source, head)), formats=plugins)
         full_size, mode = image.size, image.mode
     allowed(full_size, mode)
     with decoding(format_name):
-        pages = getattr(image, "n_frames", 1) if format_name in ("PNG", "WebP", "AVIF") else None
         icc_profile = image.info.get("icc_profile")
         # Pillow turns a TIFF upright while it loads it.
         orientation = 1 if format_name in TIFF_FORMATS else image.getexif().get(274, 1)
@@ -89,4 +88,4 @@ def decode_whole(
         picture = shrink_image(image, out, invert_16=invert_16)
     if not isinstance(icc_profile, bytes) or len(icc_profile) > ICC_BYTES_MAX:
         icc_profile = None
-    return Whole(picture, full_size, mode, orientation if orientation in range(1, 9) else 1, icc_profile, pages)
+    return Whole(picture, full_size, mode, orientation if orientation in range(1, 9) else 1, icc_profile)

@@ -202,12 +202,30 @@ def _inflate_filler(
     tail = b""
     stored_left = rows_left = 0
 
+    def refill() -> None:
+        nonlocal tail, stored_left
+        if not tail and stored_left:
+            piece = memoryview(scratch)[: min(stored_left, INFLATE_INPUT_BYTES)]
+            stream.readinto(piece)
+            stored_left -= len(piece)
+            tail = bytes(piece)
+
+    def finish_strip() -> None:
+        """Read on to the stream's checksum, which zlib compares by itself; what follows is passed over."""
+        nonlocal tail, stored_left
+        while inflater is not None and not inflater.eof:
+            refill()
+            if not tail or inflater.decompress(tail, 1):  # no end mark, or more rows than declared: tolerated
+                break
+            tail = inflater.unconsumed_tail
+        _skip(stream, stored_left, scratch)
+        stored_left = 0
+
     def fill(view: memoryview) -> None:
         nonlocal inflater, tail, stored_left, rows_left
         while view:
             if not rows_left:
-                if stored_left:  # bytes after the strip's last row
-                    _skip(stream, stored_left, scratch)
+                finish_strip()
                 index = next(strips)
                 rows_left = picture.chunk_bytes(index)
                 stored_left, tail = chunks.counts[index], b""
@@ -217,11 +235,7 @@ def _inflate_filler(
                 view[:take] = bytes(take)
                 got = take
             else:
-                if not tail and stored_left:
-                    piece = memoryview(scratch)[: min(stored_left, INFLATE_INPUT_BYTES)]
-                    stream.readinto(piece)
-                    stored_left -= len(piece)
-                    tail = bytes(piece)
+                refill()
                 out = inflater.decompress(tail, take)
                 tail = inflater.unconsumed_tail
                 got = len(out)
@@ -237,7 +251,12 @@ def _inflate_filler(
         with decoding("TIFF"):
             fill(view)
 
-    return guarded, stream.close
+    def close() -> None:
+        with decoding("TIFF"):
+            finish_strip()
+        stream.close()
+
+    return guarded, close
 
 
 def _skip(stream: ByteStream, count: int, scratch: bytearray) -> None:
