@@ -64,7 +64,7 @@ def reduce_anything(data: bytes) -> None:
     out = fit_within(structure.main.width, structure.main.height, 60)
     shrink = choose_shrink(structure.main, *out)
     if chunked_decode_bytes(structure.main, shrink, out[0], chunks) <= MEMORY_OF_A_TEST:
-        assert reduce_tiff(source, structure.main, chunks, shrink, out, lambda: None).size == out
+        assert reduce_tiff(source, structure.main, chunks, shrink, out).size == out
 
 
 @settings(max_examples=300, deadline=None)

@@ -73,6 +73,17 @@ def test_formats_of_pillow(format_name: str) -> None:
     assert_good(data, Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def test_jpeg_and_jpeg_2000_are_made_smaller_while_decoded() -> None:
+    """Large pictures of both are decoded at a fraction of their size, and still look as they should."""
+    large = Image.fromarray(np.tile(scene(1400, 1000), (4, 4, 1)))
+    for format_name, options in (("JPEG", {}), ("JPEG2000", {"quality_mode": "rates", "quality_layers": [8]})):
+        data = saved(large, format_name, **options)
+        result = thumbnails(data, sizes=(512,))
+        assert result.child_memory_peak_bytes < 70 * MIB < 4 * large.width * large.height
+        assert difference(result.thumbnails[0].jpeg, large) < PROMISED_DIFFERENCE
+        assert result.facts.levels == (1 if format_name == "JPEG" else 6)
+
+
 def psd(pixels: np.ndarray) -> bytes:
     """A PSD of the simplest kind: header, no layers, raw composite, planes one after the other."""
     height, width, channels = pixels.shape

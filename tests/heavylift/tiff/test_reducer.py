@@ -40,7 +40,7 @@ def reduced(data: bytes, edge: int = EDGE, *, chunk_edge: int = 2048, band_bytes
     chunks = drive(read_chunks(structure.main, len(data)), source.fetch)
     out = fit_within(structure.main.width, structure.main.height, edge)
     shrink = choose_shrink(structure.main, *out, chunk_edge=chunk_edge, band_bytes=band_bytes)
-    return reduce_tiff(source, structure.main, chunks, shrink, out, lambda: None)
+    return reduce_tiff(source, structure.main, chunks, shrink, out)
 
 
 def assert_like(made: Image.Image, reference: Image.Image, tolerance: float = 0.8) -> None:

@@ -29,7 +29,7 @@ class ImageFacts:
     """Width and height as stored, before orientation (0: only decoding tells); ``mode`` in Pillow's names.
 
     ``estimated_memory_bytes``: of decoding the whole picture at once. ``interlaced`` and ``sampled`` as in
-    PictureHeader. ``levels``: of a pyramid, the picture itself included.
+    PictureHeader. ``levels``: sizes that the file holds (pyramids, JPEG 2000), the picture itself included.
     """
 
     width: int
@@ -101,6 +101,7 @@ def facts_of_header(format_name: str, header: PictureHeader, size_bytes: int) ->
         estimate,
         header.interlaced,
         header.sampled,
+        header.levels,
     )
 
 

@@ -26,7 +26,7 @@ META_BYTES_MAX: Final = 1 << 20  # of an AVIF's or HEIC's meta box
 @dataclass(frozen=True, slots=True)
 class PictureHeader:
     """What a header says. ``interlaced``: progressive JPEG, Adam7 PNG. ``sampled``: stored samples per pixel,
-    chroma subsampling counted (4:2:0 is 1.5)."""
+    chroma subsampling counted (4:2:0 is 1.5). ``levels``: sizes that the file holds (JPEG 2000: halved each time)."""
 
     width: int
     height: int
@@ -38,6 +38,7 @@ class PictureHeader:
     interlaced: bool = False
     sampled: float = 1.0
     icc_profile: bool = False
+    levels: int = 1
 
 
 UNKNOWN: Final = PictureHeader(0, 0, "", 0)  # the decoder finds out
@@ -273,7 +274,11 @@ def read_jpeg2000(size_bytes: int) -> Reader[PictureHeader]:
         raise _corrupt(f"JPEG 2000 of {width} x {height} pixels, {components} components")
     bits = (depth & 0x7F) + 1
     mode = {1: "I;16" if bits > 8 else "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(components, "")
-    return PictureHeader(width, height, mode, bits, "jpeg2000", sampled=float(components))
+    cod = head.find(b"\xff\x52", at + 40 + 3 * components)  # A.6.1: the number of decomposition levels
+    levels = head[cod + 9] if 0 < cod < len(head) - 9 else 0
+    return PictureHeader(
+        width, height, mode, bits, "jpeg2000", sampled=float(components), levels=1 + (levels if levels <= 32 else 0)
+    )
 
 
 def read_heif(size_bytes: int) -> Reader[PictureHeader]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -163,8 +164,9 @@ class Prefetcher:
             self._waiting.clear()
             self._lock.notify_all()
 
-    def close(self, timeout_seconds: float = 5.0) -> None:
-        """Stop. Fetches under way are waited for, at most ``timeout_seconds`` each."""
+    def close(self, timeout_seconds: float = 2.0) -> None:
+        """Stop. Fetches under way are waited for, all together ``timeout_seconds``: the caller's time may be up."""
         self._close()
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
-            thread.join(timeout_seconds)
+            thread.join(max(0.0, deadline - time.monotonic()))

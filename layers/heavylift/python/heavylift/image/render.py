@@ -159,7 +159,7 @@ class Renderer:
         shrink = choose_shrink(
             level, *out, chunk_edge=int(options["tiff_chunk_edge"]), band_bytes=int(options["band_bytes"])
         )
-        image = reduce_tiff(self._channel, level, chunks, shrink, out, lambda: None)
+        image = reduce_tiff(self._channel, level, chunks, shrink, out)
         return finish(
             image,
             full_size=(facts.width, facts.height),
@@ -189,7 +189,15 @@ class Renderer:
         if decision is None and facts.width:  # refused before the decoder sees a byte, where the header tells enough
             decide(self._choice(self._whole_bytes(facts, (facts.width, facts.height), facts.mode), None))
         invert = picture is not None and picture.photometric == tags.WHITE_IS_ZERO
-        whole = decode_whole(self._channel, facts.format, self._edge, allowed, head=self._head, invert_16=invert)
+        whole = decode_whole(
+            self._channel,
+            facts.format,
+            self._edge,
+            allowed,
+            head=self._head,
+            levels=facts.levels,
+            invert_16=invert,
+        )
         if picture is None and whole.orientation != facts.orientation:
             assert announced is not None
             self._announce(replace(facts, orientation=whole.orientation), announced)
@@ -219,7 +227,7 @@ class Renderer:
             self._size,
             interlaced=facts.interlaced,
             sampled=facts.sampled,
-            shrink=draft_shrink(*size, self._edge) if facts.format == "JPEG" else 1,
+            shrink=draft_shrink(facts.format, *size, self._edge, facts.levels),
         )
 
 

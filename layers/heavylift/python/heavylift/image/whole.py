@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import IO, Final, cast
 
 from PIL import Image
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
@@ -44,11 +45,15 @@ class Whole:
     icc_profile: bytes | None
 
 
-def draft_shrink(width: int, height: int, edge: int) -> int:
-    """By how much a JPEG may be made smaller while it is decoded: twice the wanted size stays for LANCZOS."""
+def draft_shrink(format_name: str, width: int, height: int, edge: int, levels: int = 1) -> int:
+    """By how much a picture may be made smaller while it is decoded; twice the wanted size stays for LANCZOS.
+
+    JPEG: 1, 2, 4 or 8, by the size of its transform. JPEG 2000: a power of two, by the ``levels`` of the file.
+    """
+    steps = {"JPEG": 3, "JP2": levels - 1, "J2K": levels - 1}.get(format_name, 0)
     out_width, out_height = fit_within(width, height, edge)
     scale = min(width // (LANCZOS_SHARE * out_width), height // (LANCZOS_SHARE * out_height))
-    return next(shrink for shrink in (8, 4, 2, 1) if shrink <= max(1, scale))
+    return 1 << max(0, min(steps, scale.bit_length() - 1))
 
 
 def decode_whole(
@@ -58,12 +63,14 @@ def decode_whole(
     allowed: Callable[[tuple[int, int], str], None],
     *,
     head: bytes = b"",
+    levels: int = 1,
     invert_16: bool = False,
 ) -> Whole:
     """The first picture of a file, fitted into a square of ``edge``.
 
     ``allowed(size, mode)`` is asked between header and pixels, and raises where the memory would not do.
-    ``head``: the file's first bytes where they are at hand. ContentError where the bytes do not decode.
+    ``head``: the file's first bytes where they are at hand. ``levels`` as in ImageFacts. ContentError where the
+    bytes do not decode.
     """
     plugins = PILLOW_FORMATS.get(format_name)
     if plugins is None:
@@ -79,8 +86,11 @@ def decode_whole(
         # Pillow turns a TIFF upright while it loads it.
         orientation = 1 if format_name in TIFF_FORMATS else image.getexif().get(274, 1)
         out = fit_within(*full_size, edge)
+        shrink = draft_shrink(format_name, *full_size, edge, levels)
         if format_name == "JPEG":
-            image.draft(image.mode, (LANCZOS_SHARE * out[0], LANCZOS_SHARE * out[1]))
+            image.draft(image.mode, (full_size[0] // shrink, full_size[1] // shrink))
+        elif shrink > 1:
+            cast(Jpeg2KImageFile, image).reduce = shrink.bit_length() - 1
         image.load()
         if format_name in TIFF_FORMATS:
             full_size = image.size

@@ -21,7 +21,7 @@ from heavylift.tiff import tags
 IFDS_MAX: Final = 64  # pages and levels looked at; a scanner's 500-page file is read as its first 64
 ENTRIES_MAX: Final = 4096  # per directory; real files stay below 300
 VALUE_BYTES_MAX: Final = 4 << 20  # a single value that is not a chunk array: ICC profiles are the largest
-TAG_ARRAY_BYTES_MAX: Final = 64 << 20  # offsets or byte counts of one picture: 8 million chunks as LONG8
+TAG_ARRAY_BYTES_MAX: Final = 32 << 20  # offsets or byte counts of one picture: 4 million chunks as LONG8
 ARRAY_PIECE_BYTES: Final = 1 << 20  # arrays are fetched in pieces, so that raw bytes and numbers are not both held
 
 TYPE_SIZES: Final[dict[int, int]] = {

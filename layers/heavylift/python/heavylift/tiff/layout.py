@@ -18,7 +18,7 @@ from heavylift.tiff.ifd import Directories, Ifd, read_array, read_bytes, read_in
 SIDE_MAX: Final = 1 << 21  # a row of RGB16 is then 12 MiB, which one band still holds
 PIXELS_MAX: Final = 1 << 36  # 68.7 Gpx: 50 GiB of one-byte samples, the largest TIFF taken, is 53.7 Gpx
 SAMPLES_MAX: Final = 16
-CHUNKS_MAX: Final = (64 << 20) // 8  # what TAG_ARRAY_BYTES_MAX holds as LONG8
+CHUNKS_MAX: Final = 4 << 20  # both arrays as LONG8 are 64 MiB then; 50 GiB in tiles of 64 x 64 RGB pixels
 TILE_SIDE_MAX: Final = 1 << 16
 ASPECT_TOLERANCE: Final = 0.02  # levels are rounded to whole pixels: 1 of 50 in the smallest
 

@@ -35,8 +35,6 @@ from heavylift.tiff.layout import Chunks, Picture
 from heavylift.tiff.rewrap import Field, read_fields, rewrap
 
 INFLATE_INPUT_BYTES: Final = 256 << 10
-Check = Callable[[], None]
-"""Called once a band: raises where the time is up."""
 
 
 def raw_mode(picture: Picture) -> tuple[str, str] | None:
@@ -74,7 +72,7 @@ def raw_mode(picture: Picture) -> tuple[str, str] | None:
 
 
 def reduce_tiff(
-    source: PictureSource, picture: Picture, chunks: Chunks, shrink: Shrink, out: tuple[int, int], check: Check
+    source: PictureSource, picture: Picture, chunks: Chunks, shrink: Shrink, out: tuple[int, int]
 ) -> Image.Image:
     """The picture at ``out`` pixels, in mode L, RGB, CMYK, LAB, I or F; alpha is laid over white.
 
@@ -86,9 +84,9 @@ def reduce_tiff(
     for plane in range(picture.planes if picture.colour_samples != 1 else 1):
         narrowed = Narrowed(picture.width, picture.height, shrink, out)
         if path is Path.CHUNKS:
-            _add_groups(narrowed, source, picture, chunks, shrink, fields, plane, check)
+            _add_groups(narrowed, source, picture, chunks, shrink, fields, plane)
         else:
-            _add_rows(narrowed, source, picture, chunks, shrink, fields, plane, check)
+            _add_rows(narrowed, source, picture, chunks, shrink, fields, plane)
         planes.append(narrowed.finish())
     return planes[0] if picture.planar == 1 else merged(planes, picture)
 
@@ -123,7 +121,6 @@ def _add_rows(
     shrink: Shrink,
     fields: Sequence[Field],
     plane: int,
-    check: Check,
 ) -> None:
     fill: Callable[[memoryview], None]
     if choose_path(picture) is Path.ROWS:
@@ -138,7 +135,6 @@ def _add_rows(
     buffer = bytearray(row_bytes * min(shrink.band_rows, picture.height))
     invert = picture.photometric == tags.WHITE_IS_ZERO and picture.bits == 16 and picture.planar == 1
     for y in range(0, picture.height, shrink.band_rows):
-        check()
         rows = min(shrink.band_rows, picture.height - y)
         view = memoryview(buffer)[: rows * row_bytes]
         fill(view)
@@ -277,7 +273,6 @@ def _add_groups(
     shrink: Shrink,
     fields: Sequence[Field],
     plane: int,
-    check: Check,
 ) -> None:
     first = plane * picture.across * picture.down
 
@@ -289,7 +284,6 @@ def _add_groups(
     row: Image.Image | None = None
     carry: Image.Image | None = None
     for group in groups(picture, shrink):
-        check()
         stored = {}
         for want in group_ranges(group, chunks, first):
             data = bytearray(want.length)
