@@ -341,7 +341,7 @@ FUNCTIONS = (
                 ),
                 ("table", "table/index/*"),
             ),
-            Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
+            Allow(("sqs:SendMessage", "sqs:GetQueueAttributes"), ("queue:validate", "queue:thumbnail")),
         ),
     ),
 )

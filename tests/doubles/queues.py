@@ -34,6 +34,12 @@ class FakeQueues:
         self.messages.append(Message(f"m{self._count}", queue, MessageBody, self._now()))
         return {"MessageId": f"m{self._count}"}
 
+    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
+        assert AttributeNames == ["ApproximateNumberOfMessages"]
+        queue, now = QueueUrl.rsplit("/", 1)[-1], self._now()
+        visible = sum(message.queue == queue and message.visible_at <= now for message in self.messages)
+        return {"Attributes": {"ApproximateNumberOfMessages": str(visible)}}
+
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> dict[str, Any]:
         assert isinstance(VisibilityTimeout, int)
         assert 0 <= VisibilityTimeout <= 43_200

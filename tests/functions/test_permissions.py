@@ -38,6 +38,7 @@ ACTIONS = {
     "batch_get_item": "dynamodb:BatchGetItem",
     "query": "dynamodb:Query",
     "scan": "dynamodb:Scan",
+    "get_queue_attributes": "sqs:GetQueueAttributes",
     "send_message": "sqs:SendMessage",
     "change_message_visibility": "sqs:ChangeMessageVisibility",
 }

@@ -111,6 +111,17 @@ def send(queue: str, message: Continuation) -> None:
         raise aws.later(error, "send_message") from error
 
 
+def backlog(queue: str) -> int:
+    """About how many messages wait on ``queue`` to be taken up; those in hand are not counted. TransientError."""
+    try:
+        answer = aws.client("sqs").get_queue_attributes(
+            QueueUrl=settings().queue_url(queue), AttributeNames=["ApproximateNumberOfMessages"]
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise aws.later(error, "get_queue_attributes") from error
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
 def come_back_in(queue: str, receipt_handle: str, seconds: int) -> None:
     """Set one message's visibility; a lost call only means that it comes back later."""
     try:

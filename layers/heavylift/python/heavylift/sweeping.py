@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from botocore.exceptions import ClientError
 
@@ -22,6 +23,7 @@ from heavylift.telemetry import count, logger
 
 PAGE = 100
 LOOK_AGAIN_S = 86_400.0
+BACKLOG_MESSAGES = 20  # fewer are taken up by the functions' concurrency well before the sweeper's next look
 DUE_PAGES_MAX = 50  # of one shard in one run: 20 000 files a run, the next run goes on
 SCAN_PAGE = 1_000
 _STATISTICS_STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
@@ -61,6 +63,7 @@ def step_for(record: FileRecord, now: float) -> Step:
 def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
     """One run: what was done, by kind. Stops in time; what is left is found by the next run."""
     done: dict[str, int] = {}
+    backlog = cache(queue.backlog)  # asked once a run
     for shard in range(DUE_SHARDS):
         start = None
         for _ in range(DUE_PAGES_MAX):
@@ -76,7 +79,7 @@ def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
                 sort_key_max=records.due_sort_key(time.time(), "~"),
             )
             for record in dynamo.get_many(keys):
-                what = _settle(record)
+                what = _settle(record, backlog)
                 done[what] = done.get(what, 0) + 1
             if start is None:
                 break
@@ -89,7 +92,7 @@ def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
     return done
 
 
-def _settle(record: FileRecord) -> str:
+def _settle(record: FileRecord, backlog: Callable[[str], int]) -> str:
     step = step_for(record, time.time())
     try:
         if step.do == "expire":
@@ -101,7 +104,7 @@ def _settle(record: FileRecord) -> str:
         elif step.do == "fail" and step.stage:
             _fail(record, step.stage)
         elif step.do == "resend" and step.stage:
-            _resend(record, step.stage)
+            _resend(record, step.stage, backlog)
     except HeavyliftError as error:
         logger().warning("could not settle a file now", file_id=record.file_id, code=error.code, step=step.do)
         return "postponed"
@@ -167,12 +170,15 @@ def _fail(record: FileRecord, stage: str) -> None:
     dynamo.update(record.tenant, record.file_id, decide)
 
 
-def _resend(record: FileRecord, stage: str) -> None:
+def _resend(record: FileRecord, stage: str, backlog: Callable[[str], int]) -> None:
     """The next look first, then the message: at most one a visibility period, whatever happens between the two.
 
     Sending to a file that nobody has taken up since the last time counts as an attempt: a function that dies before
-    its first write would else be called for ever.
+    its first write would else be called for ever. But where many messages wait for their turn, its own is most
+    likely among them: one more would lengthen the queue, and waiting is no attempt.
     """
+    waiting = work.STAGES[stage].waiting
+    crowded = record.status in waiting and backlog(stage) > BACKLOG_MESSAGES
     wanted: list[bool] = []
 
     def decide(current: FileRecord) -> Change | None:
@@ -180,8 +186,12 @@ def _resend(record: FileRecord, stage: str) -> None:
         wanted[:] = [step_for(current, now).do == "resend"]
         if not wanted[0]:
             return None
-        attempt = current.attempt + (current.status in work.STAGES[stage].waiting)
-        return records.change(current, now, due_at=now + work.look_again_s(stage), resent_at=now, attempt=attempt)
+        due_at = now + work.look_again_s(stage)
+        if crowded:
+            wanted[0] = False
+            return records.change(current, now, due_at=due_at)
+        attempt = current.attempt + (current.status in waiting)
+        return records.change(current, now, due_at=due_at, resent_at=now, attempt=attempt)
 
     current = dynamo.update(record.tenant, record.file_id, decide)
     if wanted[0]:
