@@ -1,0 +1,96 @@
+"""The verdict: content decides, names and claims may only contradict it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heavylift.errors import ContentError
+from heavylift.limits import GIB, REFUSED_MEDIA_TYPES, TYPES
+from heavylift.records import FileRecord
+from heavylift.sniff import Detection
+from heavylift.states import State
+from heavylift.verdict import Accepted, judge
+
+
+def record_of(name: str = "a", size: int = 100, **values: Any) -> FileRecord:
+    return FileRecord("t", "f", name, size, State.VALIDATING, **values)
+
+
+PNG = Detection("image", "PNG", "image/png")
+TEXT = Detection("text", "Text", "text/plain")
+CSV = Detection("table", "CSV", "text/csv")
+DNG = Detection("raw", "DNG", "image/x-adobe-dng")
+OTHER = Detection("other", "Data", "application/octet-stream")
+
+
+def verdict(record: FileRecord, detection: Detection, opinion: str | None = None) -> str:
+    try:
+        judge(record, detection, opinion)
+    except ContentError as error:
+        return error.code
+    return "accepted"
+
+
+@pytest.mark.parametrize(
+    ("record", "detection", "expected"),
+    [
+        (record_of("a.png"), PNG, "accepted"),
+        (record_of("a.jpg"), PNG, "accepted"),  # another picture than its name says is a picture all the same
+        (record_of("a.tif"), DNG, "accepted"),  # RAW files are often called so
+        (record_of("a.tif"), TEXT, "type_mismatch"),
+        (record_of("a.tif"), OTHER, "type_mismatch"),
+        (record_of("a", declared_type="image/tiff"), TEXT, "type_mismatch"),
+        (record_of("a", declared_kind="image"), TEXT, "type_mismatch"),
+        (record_of("a.txt"), PNG, "accepted"),  # a name alone announces no text
+        (record_of("a.txt", declared_type="text/plain"), PNG, "type_mismatch"),
+        (record_of("a.dcm"), PNG, "type_mismatch"),
+        (record_of("a.bin"), OTHER, "accepted"),
+        (record_of("a.png", size=0), OTHER, "empty_file"),
+        (record_of("a.dcm", size=0), OTHER, "empty_file"),
+        (record_of("a.txt", size=0), OTHER, "accepted"),
+        (record_of("a.png", size=3 * GIB), PNG, "too_large_for_type"),
+        (record_of("a.png", size=2 * GIB), PNG, "accepted"),
+    ],
+)
+def test_verdicts(record: FileRecord, detection: Detection, expected: str) -> None:
+    """One case each."""
+    assert verdict(record, detection) == expected
+
+
+@pytest.mark.parametrize("media_type", sorted(REFUSED_MEDIA_TYPES))
+def test_what_would_run_is_refused_by_either_opinion(media_type: str) -> None:
+    """The sniffer's or libmagic's: refused, whatever it is called."""
+    for name in ("a.png", "a.txt", "a"):
+        assert verdict(record_of(name), OTHER, media_type) == "type_refused"
+    assert verdict(record_of("a"), Detection("other", "X", media_type, refused="a program")) == "type_refused"
+
+
+def test_among_texts_the_client_knows_best() -> None:
+    """One column of CSV looks like text; a picture never becomes a table by declaration."""
+    assert judge(record_of("a.csv"), TEXT, None) == Accepted("table", "CSV", "text/csv")
+    assert judge(record_of("a", declared_type="application/x-ndjson"), TEXT, None).format == "JSONL"
+    assert judge(record_of("a.txt"), CSV, None) == Accepted("text", "Text", "text/plain")
+    assert judge(record_of("a"), CSV, None) == Accepted("table", "CSV", "text/csv")
+    assert judge(record_of("a.csv"), PNG, None).kind == "image"
+
+
+@given(
+    st.sampled_from([rule.media_type for rule in TYPES] + ["", "x/y", "image/tiff; a=b", "IMAGE/PNG"]),
+    st.sampled_from(["a", "a.tif", "a.csv", "a.dcm", "a.html", "x.png.txt", "\u202egnp"]),
+    st.sampled_from([None, "image", "raw", "table", "other", "dicom"]),
+    st.sampled_from([PNG, TEXT, CSV, DNG, OTHER]),
+    st.integers(0, 1 << 45),
+)
+def test_every_file_has_a_verdict(
+    media_type: str, name: str, kind: str | None, detection: Detection, size: int
+) -> None:
+    """Accepted with kind, format and type, or one of four codes; nothing else is raised."""
+    record = record_of(name, size, declared_type=media_type or None, declared_kind=kind)
+
+    assert verdict(record, detection) in {
+        "accepted", "empty_file", "type_mismatch", "too_large_for_type", "type_refused",
+    }  # fmt: skip
