@@ -64,6 +64,7 @@ RUN_EXTRAS = --extra base --extra image --extra detect --extra dicom --extra cli
 lock:
 	$(UV_COMPILE) $(RUN_EXTRAS) --extra test -o requirements/test.lock
 	$(UV_COMPILE) $(RUN_EXTRAS) -c requirements/test.lock -o requirements/run.lock
+	$(UV_COMPILE) --extra infra -c requirements/test.lock -o requirements/infra.lock
 
 clean:
 	rm -rf $(VENV) build cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis
