@@ -2,7 +2,7 @@
 
 {"port":0,"data":DIR,"region":R,"account":A,"admin_token":T,"buckets":[{"name","versioned","cors":[rule]}],
  "callers":[{"name","access_key","secret_key","session_token","session_expires","allow":[{"actions","resources"}]}],
- "event_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|null}
+ "event_sink":URL|null,"call_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|null}
 A field that is not known is an error: a misspelt limit must not be silently ignored.
 """
 
@@ -74,6 +74,7 @@ class Config:
     buckets: tuple[BucketConfig, ...] = ()
     callers: tuple[Caller, ...] = ()
     event_sink: str | None = None
+    call_sink: str | None = None  # told of calls that a fault lets nobody survive, see heavylift_local.traps
     access_log: Path | None = None
     fsync: bool = False
     domain: str | None = None  # virtual-host style: <bucket>.<domain>; None: path style only
@@ -98,7 +99,7 @@ def parse_cors_rule(raw: Mapping[str, Any]) -> CorsRule:
 def parse(raw: Mapping[str, Any]) -> Config:
     """Configuration values from decoded JSON. Raises ConfigError."""
     fields = {"port", "data", "region", "account", "admin_token", "buckets", "callers", "event_sink", "access_log"}
-    _known(raw, fields | {"fsync", "domain"}, "configuration")
+    _known(raw, fields | {"fsync", "domain", "call_sink"}, "configuration")
     if not raw.get("data"):
         raise ConfigError("the configuration needs data: a directory")
     callers = tuple(_caller(c) for c in raw.get("callers") or ())
@@ -113,6 +114,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         buckets=tuple(_bucket(b) for b in raw.get("buckets") or ()),
         callers=callers,
         event_sink=raw.get("event_sink"),
+        call_sink=raw.get("call_sink"),
         access_log=Path(raw["access_log"]) if raw.get("access_log") else None,
         fsync=bool(raw.get("fsync", False)),
         domain=raw.get("domain"),

@@ -1,4 +1,4 @@
-"""Failures on demand: latency, errors by operation, connections cut. Local stack only, set through the admin path."""
+"""Failures on demand: latency, errors by operation, cuts, callers that end. Local only, set through the admin path."""
 
 import random
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from heavylift_local import traps
 from heavylift_local.s3.errors import S3Error
 
 
@@ -23,7 +24,7 @@ class FaultError(ValueError):
 
 
 def parse(raw: Mapping[str, Any]) -> Faults:
-    unknown = set(raw) - {"latency_ms", "errors", "cut_after_bytes", "seed"}
+    unknown = set(raw) - {"latency_ms", "errors", "cut_after_bytes", "seed", "calls"}
     if unknown:
         raise FaultError(f"unknown field: {', '.join(sorted(unknown))}")
     errors: dict[str, tuple[float, int, str]] = {}
@@ -45,9 +46,11 @@ class FaultState:
         self._lock = threading.Lock()
         self._random = random.Random()
         self.now = Faults()
+        self.traps = traps.Traps()
 
     def set(self, raw: Mapping[str, Any]) -> None:
         faults = parse(raw)
+        self.traps.set(traps.parse(raw.get("calls") or {}))
         with self._lock:
             self.now = faults
             if "seed" in raw:

@@ -16,6 +16,7 @@ import traceback
 from contextlib import ExitStack
 from http import HTTPStatus
 
+from heavylift_local import traps
 from heavylift_local.s3 import cors, routes
 from heavylift_local.s3.admin import PREFIX, Admin
 from heavylift_local.s3.auth import authenticate
@@ -242,9 +243,18 @@ class S3Server:
         check_names(request, operation.parameters, operation.headers)
         if not operation.takes_body and request.headers.get("transfer-encoding"):
             raise S3Error("NotImplemented", fields={"Header": "Transfer-Encoding"})
+        sprung = self.faults.traps.arrived(request.caller_name, operation.name)
+        if sprung is not None and sprung.when == traps.BEFORE and self._tell(sprung):
+            raise S3Error("InternalError", "The caller was ended by a fault.")
         if operation.reads:
             held.enter_context(self.store.blobs.reading())
-        return operation.handler(self.service, request)
+        response = operation.handler(self.service, request)
+        if sprung is not None and sprung.when == traps.AFTER:
+            self._tell(sprung)
+        return response
+
+    def _tell(self, sprung: traps.Sprung) -> bool:
+        return self.config.call_sink is not None and traps.tell(self.config.call_sink, sprung)
 
     def _preflight(self, request: Request) -> Response:
         request.operation = "Preflight"
