@@ -44,19 +44,22 @@ class Callers:
     """The known callers and their counts; thread-safe."""
 
     def __init__(self, callers: tuple[Caller, ...], account: str) -> None:
-        self._by_key = {caller.access_key: caller for caller in callers}
+        # Where callers share one key (another S3's credentials), the first is meant unless the call says whose it is.
+        self._by_key = {caller.access_key: caller for caller in reversed(callers)}
         self._by_name = {caller.name: caller for caller in callers}
         self._account = account
         self._lock = threading.Lock()
-        self._counts: dict[str, dict[str, dict[str, int]]] = {}
+        self._counts: dict[str, dict[str, dict[str, float]]] = {}
 
-    def of(self, authorization: str | None) -> Caller:
-        """The caller who signed; raises Denied."""
+    def of(self, authorization: str | None, name: str | None = None) -> Caller:
+        """The caller who signed, of several with the same key the one called ``name``; raises Denied."""
         found = _CREDENTIAL.search(authorization or "")
         if found is None:
             raise Denied("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         caller = self._by_key.get(found.group(1))
-        if caller is None:
+        if name is not None and caller is not None and self._by_name[name].access_key == caller.access_key:
+            return self._by_name[name]
+        if caller is None or name is not None:
             raise Denied("UnrecognizedClientException", "The security token included in the request is invalid.", 403)
         return caller
 
@@ -76,7 +79,10 @@ class Callers:
                 f"on resource: {resource} because no identity-based policy allows the {action} action",
             )
 
-    def count(self, caller: str, operation: str, bytes_in: int, bytes_out: int, write_units: int = 0) -> None:
+    def count(
+        self, caller: str, operation: str, bytes_in: int, bytes_out: int, units: Mapping[str, float] | None = None
+    ) -> None:
+        """One call; ``units`` are further sums of its operation, such as ``write_units``."""
         with self._lock:
             row = self._counts.setdefault(caller, {}).setdefault(
                 operation, {"requests": 0, "bytes_in": 0, "bytes_out": 0}
@@ -84,17 +90,19 @@ class Callers:
             row["requests"] += 1
             row["bytes_in"] += bytes_in
             row["bytes_out"] += bytes_out
-            if write_units:
-                row["write_units"] = row.get("write_units", 0) + write_units
+            for name, value in (units or {}).items():
+                row[name] = row.get(name, 0) + value
 
-    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+    def counts(self) -> dict[str, dict[str, dict[str, float]]]:
         with self._lock:
             return {name: {op: dict(row) for op, row in rows.items()} for name, rows in self._counts.items()}
 
 
-def merge_counts(parts: list[Mapping[str, Mapping[str, Mapping[str, int]]]]) -> dict[str, dict[str, dict[str, int]]]:
+def merge_counts(
+    parts: list[Mapping[str, Mapping[str, Mapping[str, float]]]],
+) -> dict[str, dict[str, dict[str, float]]]:
     """One table of several services' counts; operations carry their service's name and never clash."""
-    merged: dict[str, dict[str, dict[str, int]]] = {}
+    merged: dict[str, dict[str, dict[str, float]]] = {}
     for part in parts:
         for caller, rows in part.items():
             merged.setdefault(caller, {}).update({op: dict(row) for op, row in rows.items()})

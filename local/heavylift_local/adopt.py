@@ -30,6 +30,8 @@ def adopt(stack: Stack, path: str, tenant: str) -> dict[str, Any]:
 
     ``path`` is absolute: the stack's working directory is not the caller's.
     """
+    if stack.external is not None:
+        raise AdoptError("a file can be adopted by the embedded S3 only, not by another one")
     file = Path(path)
     if not file.is_absolute():
         raise AdoptError("the path must be absolute")
@@ -46,7 +48,7 @@ def adopt(stack: Stack, path: str, tenant: str) -> dict[str, Any]:
                 "POST",
                 "adopt",
                 {
-                    "bucket": plan.bucket_names(stack.topology)["store"],
+                    "bucket": stack.bucket_names["store"],
                     "key": f"files/{tenant}/{record.file_id}",
                     "path": str(file),
                     "content_type": record.media_type or "application/octet-stream",

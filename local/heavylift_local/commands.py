@@ -32,7 +32,12 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="the ready line as JSON, also on a terminal")
         parser.add_argument("--no-events", action="store_true", help="store only, process nothing")
         parser.add_argument("--access-log", type=Path, metavar="FILE", help="one JSON line for each S3 request")
-        parser.add_argument("--s3-endpoint", metavar="URL", help="use another S3 (not available yet)")
+        parser.add_argument(
+            "--s3-endpoint",
+            metavar="URL",
+            default=os.environ.get("HEAVYLIFT_S3_ENDPOINT") or None,
+            help="use another S3 (AWS, LocalStack, ...) with the credentials of the AWS environment variables",
+        )
         # For the stack's own tests: another topology and other handlers.
         parser.add_argument("--topology", type=Path, help=argparse.SUPPRESS)
         parser.add_argument("--functions", type=Path, help=argparse.SUPPRESS)
@@ -63,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _up(args: argparse.Namespace) -> int:
-    if args.s3_endpoint:
-        print("heavylift up: --s3-endpoint is not available yet", file=sys.stderr)
+    if args.s3_endpoint and args.access_log:
+        print("heavylift up: --access-log is the embedded S3's, which --s3-endpoint replaces", file=sys.stderr)
         return USAGE
     if not 0 <= args.port <= 65_535:
         print("heavylift up: a port is 0 to 65535", file=sys.stderr)
@@ -75,6 +80,7 @@ def _up(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
 
+    from heavylift_local.external import ExternalError, find
     from heavylift_local.plan import PlanError
     from heavylift_local.stack import Options, Stack, StackError
     from heavylift_local.workers import WorkerError
@@ -88,8 +94,10 @@ def _up(args: argparse.Namespace) -> int:
     given |= {name: getattr(args, name).resolve() for name in ("topology", "functions") if getattr(args, name)}
     _log_to_stderr()
     try:
+        if args.s3_endpoint:
+            given["external"] = find(args.s3_endpoint)
         stack = Stack(Options(**given), os.environ)
-    except (PlanError, OSError) as error:
+    except (PlanError, ExternalError, OSError) as error:
         print(f"heavylift up: {error}", file=sys.stderr)
         return USAGE
     try:
@@ -105,7 +113,7 @@ def _up(args: argparse.Namespace) -> int:
                 print("heavylift up: a server keeps dying; see the logs", file=sys.stderr)
                 return NOT_WELL
         return OK
-    except (PlanError, StackError, WorkerError) as error:
+    except (PlanError, StackError, WorkerError, ExternalError) as error:
         print(f"heavylift up: {error}", file=sys.stderr)
         return NOT_WELL
     finally:

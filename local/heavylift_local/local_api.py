@@ -75,6 +75,8 @@ class LocalEndpoints:
             return _problem(400, str(error))
         try:
             self._stack.set_faults(wanted)
+        except faults.FaultError as error:
+            return _problem(400, str(error))
         except OSError as error:
             return _problem(400, f"s3: {error}")
         return 200, {}, {}

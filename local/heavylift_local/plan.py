@@ -6,6 +6,7 @@ The topology is read from ``infra/topology.py`` of the repository, or from anoth
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import json
 import os
@@ -128,8 +129,14 @@ class Names:
         return _PLACEHOLDER.sub(fill, value)
 
 
-def bucket_names(topology: Any) -> dict[str, str]:
-    return {bucket.name: f"heavylift-{bucket.name}" for bucket in topology.BUCKETS}
+def bucket_names(topology: Any, suffix: str = "") -> dict[str, str]:
+    """Physical names; a ``suffix`` tells them from another stack's in an S3 that both use."""
+    return {bucket.name: f"heavylift-{bucket.name}{suffix}" for bucket in topology.BUCKETS}
+
+
+def bucket_suffix(identity: Identity) -> str:
+    """The same for every run with one data folder, another for every other stack in the world."""
+    return "-" + hashlib.sha256(identity.admin_token.encode()).hexdigest()[:12]
 
 
 def queue_names(topology: Any) -> dict[str, str]:
@@ -155,6 +162,7 @@ def s3_config(
     port: int,
     event_sink: str | None,
     access_log: Path | None,
+    call_sink: str | None = None,
 ) -> dict[str, Any]:
     """What the S3 server is started with (see ``heavylift_local.s3.config``)."""
     names = bucket_names(topology)
@@ -197,6 +205,7 @@ def s3_config(
             *(caller(function.name, _s3_allows(function, names)) for function in topology.FUNCTIONS),
         ],
         "event_sink": event_sink,
+        "call_sink": call_sink,
         "access_log": str(access_log) if access_log else None,
         "fsync": False,
     }
@@ -221,7 +230,16 @@ def grants(function: Any, service: str) -> list[dict[str, list[str]]]:
     ]
 
 
-def tables_config(topology: Any, identity: Identity, data: Path, port: int) -> dict[str, Any]:
+def tables_config(
+    topology: Any,
+    identity: Identity,
+    data: Path,
+    port: int,
+    call_sink: str | None = None,
+    time_scale: float = 1.0,
+    region: str = REGION,
+    own_ports: bool = False,
+) -> dict[str, Any]:
     """What the table service is started with (see ``heavylift_local.tables``)."""
     table = topology.TABLE
 
@@ -231,9 +249,12 @@ def tables_config(topology: Any, identity: Identity, data: Path, port: int) -> d
     return {
         "port": port,
         "data": str(data),
-        "region": REGION,
+        "region": region,
         "account": ACCOUNT,
         "admin_token": identity.admin_token,
+        "call_sink": call_sink,
+        "time_scale": time_scale,
+        "own_ports": own_ports,
         "tables": [
             {
                 "name": table.name,
@@ -271,6 +292,7 @@ def function_environment(
     time_scale: float,
     runtime_packages: Path,
     task_root: Path,
+    region: str = REGION,
 ) -> dict[str, str]:
     """A function's whole environment, built from nothing; ``outer`` is where a deployer's settings come from.
 
@@ -288,8 +310,8 @@ def function_environment(
         "LAMBDA_TASK_ROOT": str(task_root),
         "LAMBDA_RUNTIME_DIR": str(runtime_packages),
         "PYTHONPATH": str(runtime_packages),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret_key,
         "AWS_ENDPOINT_URL_S3": endpoints.s3,

@@ -173,6 +173,14 @@ def scheduled_event(rule: str, region: str, account: str) -> dict[str, Any]:
     }
 
 
+def retry_delays(scale: float) -> tuple[float, float]:
+    """How long Lambda waits before it invokes again what failed asynchronously: one minute, then two.
+
+    AWS Lambda developer guide, "How Lambda handles errors and retries with asynchronous invocation".
+    """
+    return 60.0 / scale, 120.0 / scale
+
+
 class Schedule:
     """Runs ``action`` after ``first_s``, then every ``period_s`` from start to start; never twice at once."""
 

@@ -23,22 +23,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heavylift_local import discovery, faults, plan
+from heavylift_local import discovery, external, faults, plan
 from heavylift_local.access import Caller, Callers, Grant, merge_counts
 from heavylift_local.events import EventHub, target
 from heavylift_local.gateway.authorizer import Authorizer
 from heavylift_local.gateway.routing import Router
 from heavylift_local.gateway.server import Gateway
 from heavylift_local.local_api import LocalEndpoints
+from heavylift_local.poller import Poller, Watch, period_seconds
 from heavylift_local.runtime import processes
 from heavylift_local.runtime.child import Launch, Outcome
 from heavylift_local.runtime.pool import Fault, Pool
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
-from heavylift_local.sources import QueueSource, Schedule, scheduled_event
+from heavylift_local.sources import QueueSource, Schedule, retry_delays, scheduled_event
 from heavylift_local.sqs.queue import Message, Queue
 from heavylift_local.sqs.server import QueueService
 from heavylift_local.workers import Worker
@@ -68,10 +69,12 @@ class Options:
     layer: Path = plan.REPOSITORY / "layers" / "heavylift" / "python"
     web: Path = plan.REPOSITORY / "web"
     s3_module: str = "heavylift_local.s3"
+    external: external.External | None = None
+    """Another S3 in place of the embedded one."""
 
 
 class _Internal(Exchange):
-    """Where functions reach the queues and S3 delivers its events."""
+    """Where functions reach the queues, S3 delivers its events, and calls end their callers."""
 
     def do_POST(self) -> None:
         stack: Stack = self.server.stack  # type: ignore[attr-defined]
@@ -89,7 +92,17 @@ class _Internal(Exchange):
             stack.publish(event)
             self.reply(204)
             return
-        status, headers, answer = stack.queue_service.handle(self.headers, body)
+        if self.path == stack.call_path:
+            try:
+                caller = str(json.loads(body)["caller"])
+            except (ValueError, KeyError, TypeError):
+                self.reply(400)
+                return
+            stack.end_caller(caller)
+            self.reply(204)
+            return
+        caller_name = getattr(self.server, "caller_name", None)
+        status, headers, answer = stack.queue_service.handle(self.headers, body, caller_name)
         self.reply(status, answer, None, headers)
 
 
@@ -99,6 +112,12 @@ class Stack:
     def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
         self.options = options
         self._outer = environment
+        self.external = options.external
+        self.region = plan.REGION if self.external is None else self.external.region
+        self._external_client: Any = None
+        self._made_buckets: list[str] = []
+        self._poller: Poller | None = None
+        self._own_servers: dict[str, LoopbackServer] = {}
         self.scale = plan.time_scale(environment)
         self.topology: Any = plan.load_topology(options.topology)
         self.temporary = options.data is None
@@ -128,6 +147,13 @@ class Stack:
         self._make_folder()
         self._start_guard()
         self.identity = plan.load_identity(self.folder / "stack.json", plan.callers(self.topology))
+        suffix = ""
+        if self.external is not None:
+            # Kept out of stack.json: they are not ours.
+            keys = dict.fromkeys(self.identity.keys, self.external.key)
+            self.identity = replace(self.identity, keys=keys)
+            suffix = plan.bucket_suffix(self.identity)
+        self.bucket_names = plan.bucket_names(self.topology, suffix)
         origins = tuple(o.strip() for o in self._outer.get("HEAVYLIFT_CORS_ORIGINS", "").split(",") if o.strip())
         try:
             self._gateway = Gateway(self.options.port, plan.ACCOUNT, self.options.web, origins)
@@ -136,31 +162,49 @@ class Stack:
         self._internal = LoopbackServer(_Internal)
         self._internal.stack = self  # type: ignore[attr-defined]
         self.event_path = f"/events/{self.identity.admin_token}"
+        self.call_path = f"/calls/{self.identity.admin_token}"
+        call_sink = self._internal.url + self.call_path
         self._make_queues()
         event_sink = self._internal.url + self.event_path if self.options.events else None
-        self.s3 = self._worker(
-            "s3",
-            self.options.s3_module,
-            plan.s3_config(
+        all_origins = (*self._gateway.origins, *origins)
+        if self.external is None:
+            config = plan.s3_config(
                 self.topology,
                 self.identity,
                 self.folder / "s3",
-                (*self._gateway.origins, *origins),
+                all_origins,
                 0,
                 event_sink,
                 self.options.access_log,
-            ),
-        )
+                call_sink,
+            )
+            self.s3: Worker | None = self._worker("s3", self.options.s3_module, config)
+        else:
+            self.s3 = None
         self.tables = self._worker(
             "moto",
             "heavylift_local.tables",
-            plan.tables_config(self.topology, self.identity, self.folder / "tables", 0),
+            plan.tables_config(
+                self.topology,
+                self.identity,
+                self.folder / "tables",
+                0,
+                call_sink,
+                self.scale,
+                self.region,
+                own_ports=self.external is not None,
+            ),
         )
         # Both are starting; meanwhile this process makes its own part ready.
         self._make_hub()
         self._internal.start("internal")
-        self.s3.wait_ready()
-        self.tables.wait_ready()
+        if self.external is not None:
+            self._external_client = external.client(self.external)
+            self._made_buckets = external.prepare(
+                self._external_client, self.region, self.topology.BUCKETS, self.bucket_names, all_origins
+            )
+        for worker in self._workers:
+            worker.wait_ready()
         for worker in self._workers:
             worker.watch()
         self._make_pools()
@@ -238,11 +282,12 @@ class Stack:
             callers.append(Caller(function.name, self.identity.keys[function.name].access_key, granted))
         self._queue_callers = Callers(tuple(callers), plan.ACCOUNT)
         self.queue_service = QueueService(
-            self.queues, self._queue_callers, self._internal.url, plan.REGION, plan.ACCOUNT
+            self.queues, self._queue_callers, self._internal.url, self.region, plan.ACCOUNT
         )
+        self.queue_service.spring = lambda sprung: self.end_caller(sprung.caller)
 
     def _make_hub(self) -> None:
-        buckets = plan.bucket_names(self.topology)
+        buckets = self.bucket_names
 
         def sender(queue: Queue) -> Any:
             return lambda body: queue.send(Message(body, sender="events.amazonaws.com"))
@@ -254,29 +299,26 @@ class Stack:
     def _make_pools(self) -> None:
         census = processes.Census()
         assert self._internal is not None
-        self.endpoints = plan.Endpoints(self.s3.url, self.tables.url, self._internal.url, self.tables.url)
-        names = plan.Names(
-            plan.bucket_names(self.topology),
-            self.topology.TABLE.name,
-            {name: self.queue_service.queue_url(queue) for name, queue in self.queues.items()},
-        )
+        self.endpoints = plan.Endpoints(self.s3_url, self.tables.url, self._internal.url, self.tables.url)
         packages = Path(sysconfig.get_path("purelib"))
         bootstrap = Path(__file__).parent / "runtime" / "bootstrap.py"
         for function in self.topology.FUNCTIONS:
             root = self.options.functions / function.name
             if not (root / "handler.py").is_file():
                 logger.warning("%s has no handler at %s", function.name, root)
+            endpoints, names = self._addresses(function.name)
             environment = plan.function_environment(
                 self.topology,
                 function,
                 names,
                 self.identity.keys[function.name],
-                self.endpoints,
+                endpoints,
                 self._outer,
                 self.scratch,
                 self.scale,
                 packages,
                 root,
+                self.region,
             )
             # The interpreter itself, not the environment's: what a handler starts in turn must not find
             # this project's other packages through the environment's site folder.
@@ -284,7 +326,7 @@ class Stack:
             command = (interpreter, "-I", "-S", "-B", str(bootstrap), "handler.handler")
             launch = Launch(
                 function.name,
-                f"arn:aws:lambda:{plan.REGION}:{plan.ACCOUNT}:function:{function.name}",
+                f"arn:aws:lambda:{self.region}:{plan.ACCOUNT}:function:{function.name}",
                 (*command, str(root), str(self.options.layer), str(packages)),
                 root,
                 environment,
@@ -294,7 +336,42 @@ class Stack:
             )
             self.pools[function.name] = Pool(launch, plan.children_max(function), census)
 
+    def _addresses(self, function: str) -> tuple[plan.Endpoints, plan.Names]:
+        """Where a function finds the services: where all share one key, at ports of its own."""
+        assert self._internal is not None
+        endpoints, queues_url = self.endpoints, self._internal.url
+        if self.external is not None:
+            server = LoopbackServer(_Internal)
+            server.stack, server.caller_name = self, function  # type: ignore[attr-defined]
+            server.start(f"internal-{function}")
+            self._own_servers[function] = server
+            tables_url = f"http://127.0.0.1:{self.tables.ports[function]}"
+            queues_url = server.url
+            endpoints = plan.Endpoints(self.s3_url, tables_url, queues_url, tables_url)
+        urls = {name: f"{queues_url}/{plan.ACCOUNT}/{queue.name}" for name, queue in self.queues.items()}
+        return endpoints, plan.Names(self.bucket_names, self.topology.TABLE.name, urls)
+
+    @property
+    def s3_url(self) -> str:
+        if self.external is not None:
+            return self.external.endpoint
+        assert self.s3 is not None
+        return self.s3.url
+
+    def _start_poller(self) -> None:
+        versioned = {bucket.name: bucket.versioned for bucket in self.topology.BUCKETS}
+        watches = [
+            Watch(self.bucket_names[rule.bucket], rule.prefix, versioned[rule.bucket]) for rule in self.topology.RULES
+        ]
+        path = self.folder / "poller.sqlite"
+        self._poller = Poller(self._external_client, watches, self.publish, path, self.region, plan.ACCOUNT)
+        schedule = Schedule("s3-poller", period_seconds(self.scale), 0.0, self._poller.poll)
+        schedule.start()
+        self._schedules.append(schedule)
+
     def _start_sources(self) -> None:
+        if self.external is not None:
+            self._start_poller()
         for function in self.topology.FUNCTIONS:
             pool = self.pools[function.name]
             source = function.source
@@ -304,7 +381,7 @@ class Stack:
                     pool,
                     queue,
                     self.queue_service.arn(queue),
-                    plan.REGION,
+                    self.region,
                     source.batch_size,
                     source.batch_window_s / self.scale,
                     min(plan.QUEUE_CHILDREN_MAX, source.concurrency_max),
@@ -329,13 +406,14 @@ class Stack:
             "ready": True,
             "api": self._gateway.url,
             "page": self._gateway.url + "/",
-            "s3": self.s3.url,
+            "s3": self.s3_url,
             "token": self.token(DEMO_TENANT, DEMO_USER, None),
             "s3_access_key": key.access_key,
             "s3_secret_key": key.secret_key,
-            "region": plan.REGION,
-            "buckets": plan.bucket_names(self.topology),
+            "region": self.region,
+            "buckets": self.bucket_names,
             "pids": self.pids(),
+            **({"s3_session_token": key.session_token} if key.session_token else {}),
             "data": str(self.folder),
         }
 
@@ -383,9 +461,21 @@ class Stack:
         return self.invoke(function, event, wait_seconds)
 
     def _run_schedule(self, name: str) -> None:
-        outcome = self.invoke(name, scheduled_event(f"heavylift-{name}", plan.REGION, plan.ACCOUNT))
-        if not outcome.ok and not self._stopped.is_set():
+        """An asynchronous invocation: what fails is tried twice more, as Lambda does."""
+        event = scheduled_event(f"heavylift-{name}", self.region, plan.ACCOUNT)
+        for delay in (*retry_delays(self.scale), None):
+            outcome = self.invoke(name, event)
+            if outcome.ok or self._stopped.is_set():
+                return
             logger.warning("scheduled %s: %s", name, outcome.payload.decode(errors="replace")[:500])
+            if delay is None or self._stopped.wait(delay):
+                return
+
+    def end_caller(self, name: str) -> None:
+        """A function that made the call at which it is to end; returns when it is dead."""
+        if name in self.pools:
+            ended = self.pools[name].kill_busy()
+            logger.info("%s ended at a call: %d children", name, ended)
 
     def _keep_house(self) -> None:
         self._save_queues()
@@ -399,10 +489,18 @@ class Stack:
             self._queue_changes = changes
 
     def set_faults(self, wanted: faults.Faults) -> None:
-        """Replaces all faults; raises OSError when S3 refuses its part."""
-        self.s3_admin("PUT", "faults", dict(wanted.s3))
+        """Replaces all faults. Raises FaultError for what another S3 cannot do, OSError when ours refuses its part."""
         assert self._gateway is not None
         assert self.hub is not None
+        for_s3 = faults.traps(wanted, self.pools, "s3")
+        if self.s3 is None and (wanted.s3 or for_s3):
+            raise faults.FaultError("faults of S3 need the embedded S3, which --s3-endpoint replaced")
+        if self.s3 is not None:
+            calls = {"calls": faults.calls_document(for_s3)} if for_s3 else {}
+            self.s3_admin("PUT", "faults", {**wanted.s3, **calls})
+        for_tables = faults.calls_document(faults.traps(wanted, self.pools, "dynamodb"))
+        self._ask("PUT", f"{self.tables.url}/_local/faults", {"calls": for_tables})
+        self.queue_service.traps.set(faults.traps(wanted, self.pools, "sqs"))
         self._gateway.set_fault(wanted.api)
         self.hub.set_fault(wanted.events)
         for name, pool in self.pools.items():
@@ -410,11 +508,16 @@ class Stack:
             pool.fault = wanted.functions.get(name) or wanted.functions.get("*") or Fault()
 
     def counters(self) -> dict[str, Any]:
-        tables = self._ask("GET", f"{self.tables.url}/_local/counters", None)
-        return merge_counts([self.s3_admin("GET", "counters", None), tables, self._queue_callers.counts()])
+        """Calls by caller and operation. Another S3 than the embedded one counts nothing for us."""
+        parts = [self._ask("GET", f"{self.tables.url}/_local/counters", None), self._queue_callers.counts()]
+        if self.s3 is not None:
+            parts.append(self.s3_admin("GET", "counters", None))
+        return merge_counts(parts)
 
     def s3_admin(self, method: str, path: str, body: object) -> Any:
-        """A call to S3's own knobs; raises OSError."""
+        """A call to the embedded S3's own knobs; raises OSError."""
+        if self.s3 is None:
+            raise OSError("there is no embedded S3")
         return self._ask(method, f"{self.s3.url}/_local/{path}", body)
 
     def _ask(self, method: str, url: str, body: object) -> Any:
@@ -443,13 +546,14 @@ class Stack:
         return {
             "uptime_s": round(time.monotonic() - self.started_at, 1),
             "api": self._gateway.url,
-            "s3": self.s3.url,
+            "s3": self.s3_url,
+            "s3_external": self.external is not None,
             "endpoints": {"dynamodb": self.endpoints.dynamodb, "sqs": self.endpoints.sqs},
-            "region": plan.REGION,
+            "region": self.region,
             "time_scale": self.scale,
             "events": self.options.events,
             "table": self.topology.TABLE.name,
-            "buckets": plan.bucket_names(self.topology),
+            "buckets": self.bucket_names,
             "pids": self.pids(),
             "functions": {name: pool.state() for name, pool in self.pools.items()},
             "queues": queues,
@@ -475,8 +579,12 @@ class Stack:
             worker.stop()
         if self.hub is not None:
             self.hub.stop()
-        if self._internal is not None:
-            self._internal.stop()
+        if self._poller is not None:
+            self._poller.close()
+        if self.temporary and self._made_buckets:
+            external.remove(self._external_client, self._made_buckets)
+        for server in (*self._own_servers.values(), *((self._internal,) if self._internal is not None else ())):
+            server.stop()
         if self.queues and not self.temporary:
             self._save_queues()
         if self._guard is not None:

@@ -45,6 +45,8 @@ class Worker:
         self._deaths: list[float] = []
         self.failed = threading.Event()
         self.port = 0
+        self.ports: dict[str, int] = {}
+        """Further ports by name, where a server has them."""
 
     @property
     def pid(self) -> int:
@@ -73,11 +75,15 @@ class Worker:
         assert self._process.stdout is not None
         line = _read_line(self._process.stdout.fileno(), READY_SECONDS_MAX)
         try:
-            self.port = int(json.loads(line)["port"])
+            ready = json.loads(line)
+            self.port = int(ready["port"])
+            self.ports = dict(ready.get("ports") or {})
         except (ValueError, KeyError, TypeError):
             tail = self._log_path.read_bytes()[-2000:].decode(errors="replace")
             raise WorkerError(f"{self.name} did not start: {tail or line!r}") from None
         self._config["port"] = self.port
+        if self.ports:
+            self._config["own_ports"] = self.ports
 
     def watch(self) -> None:
         """Keeps the server alive from now on; ``failed`` is set when that is hopeless."""

@@ -146,6 +146,7 @@ class Child:
         self._init_ms: float | None = None
         self._ready = False
         self._last_peak = 0
+        self._killed_by_fault = False
         day = time.strftime("%Y/%m/%d", time.gmtime())
         stream = f"{day}/[{VERSION}]{uuid.uuid4().hex}"
         self._marker = f"AWS_LAMBDA_LOG_STREAM_NAME={stream}".encode()
@@ -261,7 +262,7 @@ class Child:
             if self._process.poll() is not None:
                 # It ended by itself, but decoders that it started may live on.
                 self.kill()
-                outcome = self._failed(request_id, "exit")
+                outcome = self._failed(request_id, "killed" if self._killed_by_fault else "exit")
             elif held > limit_bytes:
                 self.kill()
                 outcome = self._failed(request_id, "memory")
@@ -289,6 +290,11 @@ class Child:
         self._last_peak = max(self._last_peak, processes.private_bytes(self.pid))
         processes.kill_family(self.pid, self._marker)
         self._process.wait()
+
+    def kill_by_fault(self) -> None:
+        """As ``kill``, called by another thread than the one that invokes."""
+        self._killed_by_fault = True
+        self.kill()
 
     def close(self) -> None:
         """The end of the child, its endpoint and its log handle; may be called twice."""

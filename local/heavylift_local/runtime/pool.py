@@ -11,10 +11,20 @@ from dataclasses import dataclass
 
 from heavylift_local.runtime import lineage, processes
 from heavylift_local.runtime.child import Child, Invocation, Launch, Outcome, error_payload
+from heavylift_local.traps import Trap
 
 IDLE_SECONDS_MAX = 15 * 60  # long enough for an outside check to read a child's peak after its work
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KillAt:
+    """The call of a service at which a function ends."""
+
+    service: str
+    operation: str
+    trap: Trap
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Fault:
     kill_after_ms: float | None = None
     timeout_s: float | None = None
     memory_mb: int | None = None
+    kill_at: KillAt | None = None
 
 
 @dataclass(slots=True)
@@ -106,6 +117,18 @@ class Pool:
                 self._children.discard(child)
         for child in old:
             child.close()
+
+    def kill_busy(self) -> int:
+        """Kills every child that is at work, with all it started; returns when they are gone, how many.
+
+        A function's children share its credentials, so a call tells the function and not the child: in a test
+        that needs one victim, one invocation runs at a time.
+        """
+        with self._condition:
+            busy = [child for child in self._children if child not in self._idle]
+        for child in busy:
+            child.kill_by_fault()
+        return len(busy)
 
     def stop(self) -> None:
         """Kills all children, busy or not."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from heavylift_local.access import Callers, Denied
 from heavylift_local.sqs.queue import VISIBILITY_SECONDS_MAX, Message, Queue, ReceiptInvalid
+from heavylift_local.traps import AFTER, BEFORE, Sprung, Traps
 
 MESSAGE_BYTES_MAX = 1024 * 1024  # one message, and the sum of a batch (SQS quotas, raised from 256 KiB in 2025)
 BATCH_MAX = 10
@@ -40,6 +41,9 @@ class QueueService:
         self.queues = dict(queues)
         self.url, self.region, self.account = url, region, account
         self._callers = callers
+        self.traps = Traps()
+        self.spring: Callable[[Sprung], object] = lambda sprung: None
+        """Ends the caller; set by the supervisor, which is in this process."""
         self._by_physical = {queue.name: queue for queue in self.queues.values()}
 
     def queue_url(self, queue: Queue) -> str:
@@ -48,13 +52,21 @@ class QueueService:
     def arn(self, queue: Queue) -> str:
         return f"arn:aws:sqs:{self.region}:{self.account}:{queue.name}"
 
-    def handle(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """One call: status, headers and body of its answer."""
+    def handle(
+        self, headers: Mapping[str, str], body: bytes, caller_name: str | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One call: status, headers and body of its answer. ``caller_name``: see Callers.of."""
         action = (headers.get("X-Amz-Target") or "").removeprefix("AmazonSQS.")
         caller = None
         try:
-            caller = self._callers.of(headers.get("Authorization"))
+            caller = self._callers.of(headers.get("Authorization"), caller_name)
+            sprung = self.traps.arrived(caller.name, action)
+            if sprung is not None and sprung.when == BEFORE:
+                self.spring(sprung)
+                raise Refused("InternalError", "The caller was ended by a fault.", status=500)
             answer = self._dispatch(action, caller.name, body, headers)
+            if sprung is not None and sprung.when == AFTER:
+                self.spring(sprung)
             status, extra = 200, {}
         except Denied as denied:
             answer = {"__type": f"com.amazonaws.sqs#{denied.code}", "message": str(denied)}

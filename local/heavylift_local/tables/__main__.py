@@ -2,7 +2,9 @@
 
 The configuration: {"port","data","region","account","admin_token","tables":[{"name","partition_key",
 "sort_key","ttl_attribute","indexes":[{"name","partition_key","sort_key"}]}],"callers":[{"name",
-"access_key","grants":[{"actions","resources"}]}]}.
+"access_key","grants":[{"actions","resources"}]}],"time_scale","call_sink":URL|null,"own_ports":bool|{name: port}}.
+With own_ports every caller has a port to itself, and the ready line names them as "ports": where all share one
+access key there is nothing else to tell them apart by.
 """
 
 from __future__ import annotations
@@ -30,11 +32,21 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     service = TableService(config)
-    server = make_server(service, int(config.get("port") or 0))
-    threading.Thread(target=server.serve_forever, args=(0.1,), name="tables", daemon=True).start()
-    print(json.dumps({"ready": True, "port": server.port, "pid": os.getpid()}), flush=True)
+    servers = [make_server(service, int(config.get("port") or 0))]
+    ports: dict[str, int] = {}
+    if own := config.get("own_ports"):
+        for caller in config["callers"]:
+            name = caller["name"]
+            servers.append(make_server(service, own.get(name, 0) if isinstance(own, dict) else 0))
+            ports[name] = servers[-1].port
+            service.caller_of_port[str(servers[-1].port)] = name
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="tables", daemon=True).start()
+    service.start()
+    print(json.dumps({"ready": True, "port": servers[0].port, "ports": ports, "pid": os.getpid()}), flush=True)
     stop.wait()
-    server.shutdown()
+    for server in servers:
+        server.shutdown()
     service.close()
     return 0
 

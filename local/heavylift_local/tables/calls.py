@@ -1,14 +1,15 @@
 """What a DynamoDB request asks for, read from its JSON: which actions on which resources, which items it
-writes, what it costs. No I/O here.
+reads and writes. No I/O here.
 
 Facts: Amazon DynamoDB API reference; "Actions, resources, and condition keys for Amazon DynamoDB"
-(a transaction needs the permission of each of its parts); "Capacity unit consumption for write operations".
+(a transaction needs the permission of each of its parts).
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Item = dict[str, Any]
@@ -20,7 +21,18 @@ _TRANSACTION_ACTIONS = {
     "ConditionCheck": "ConditionCheckItem",
     "Get": "GetItem",
 }
-WRITE_UNIT_BYTES = 1024  # one write unit covers 1 KB of the larger of old and new item
+READS = frozenset({"GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan"})
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """An item that a call names by its key."""
+
+    table: str
+    key: Item
+    writes: bool = True
+    """False for a read, and for a transaction's condition check."""
+    consistent: bool = False
 
 
 def permissions(action: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
@@ -36,39 +48,53 @@ def permissions(action: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str
         yield f"dynamodb:{action}", str(body.get("TableName", "*")), body.get("IndexName")
 
 
-def written_keys(
-    action: str, body: Mapping[str, Any], key_names: Mapping[str, tuple[str, ...]]
-) -> list[tuple[str, Item]]:
-    """(table, key) of every item that the call may write; ``key_names`` by table."""
-    found: list[tuple[str, Item]] = []
+def touched(action: str, body: Mapping[str, Any], key_names: Mapping[str, tuple[str, ...]]) -> list[Touched]:
+    """Every item that the call names, in its order; ``key_names`` by table. Query and Scan name none."""
+    found: list[Touched] = []
 
-    def add(table: str, fields: Mapping[str, Any]) -> None:
-        source = fields.get("Key") or fields.get("Item") or {}
-        names = key_names.get(table, ())
-        if names and all(name in source for name in names):
-            found.append((table, {name: source[name] for name in names}))
+    def add(table: object, fields: Mapping[str, Any], *, writes: bool = True, consistent: bool = False) -> None:
+        name = table_name(table)
+        names = key_names.get(name, ())
+        if names and all(key in fields for key in names):
+            found.append(Touched(name, {key: fields[key] for key in names}, writes, consistent))
+
+    def of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        return fields.get("Key") or fields.get("Item") or {}
 
     if action in ("PutItem", "UpdateItem", "DeleteItem"):
-        add(_table_name(body.get("TableName")), body)
+        add(body.get("TableName"), of(body))
+    elif action == "GetItem":
+        add(body.get("TableName"), of(body), writes=False, consistent=bool(body.get("ConsistentRead")))
     elif action == "BatchWriteItem":
         for table, requests in (body.get("RequestItems") or {}).items():
             for request in requests:
                 for fields in request.values():
-                    add(_table_name(table), fields)
-    elif action == "TransactWriteItems":
+                    add(table, of(fields))
+    elif action == "BatchGetItem":
+        for table, wanted in (body.get("RequestItems") or {}).items():
+            for key in wanted.get("Keys") or []:
+                add(table, key, writes=False, consistent=bool(wanted.get("ConsistentRead")))
+    elif action in ("TransactWriteItems", "TransactGetItems"):
         for part in body.get("TransactItems") or []:
             for kind, fields in part.items():
-                if kind != "ConditionCheck":
-                    add(_table_name(fields.get("TableName")), fields)
+                add(fields.get("TableName"), of(fields), writes=kind not in ("ConditionCheck", "Get"))
     return found
 
 
-def _table_name(name: object) -> str:
+def evaluated(body: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The Query or Scan that returns, whole and unfiltered, the ``count`` items that another one looked at."""
+    kept = ("TableName", "IndexName", "KeyConditionExpression", "ExclusiveStartKey", "ScanIndexForward")
+    wanted: dict[str, Any] = {name: body[name] for name in (*kept, "ConsistentRead") if name in body}
+    condition = str(body.get("KeyConditionExpression", ""))
+    for field in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
+        used = {
+            n: v for n, v in (body.get(field) or {}).items() if re.search(re.escape(n) + r"(?![A-Za-z0-9_])", condition)
+        }
+        if used:
+            wanted[field] = used
+    return {**wanted, "Limit": max(1, count)}
+
+
+def table_name(name: object) -> str:
     """A table may be named by its ARN."""
     return str(name).rpartition("/")[2] if str(name).startswith("arn:") else str(name)
-
-
-def write_units(action: str, size_before: int, size_after: int) -> int:
-    """Units of one written item: its larger size in KB, at least one, doubled in a transaction; no indexes."""
-    units = max(1, math.ceil(max(size_before, size_after) / WRITE_UNIT_BYTES))
-    return units * 2 if action == "TransactWriteItems" else units

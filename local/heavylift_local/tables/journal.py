@@ -28,6 +28,11 @@ def _encode_bytes(value: object) -> object:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
+def encode_request(body: object) -> str:
+    """The JSON of a request; bytes as the service wants them, in base64."""
+    return json.dumps(body, default=lambda value: base64.b64encode(value).decode())
+
+
 def decode(text: str | bytes) -> Any:
     """The reverse; DynamoDB JSON itself has no object whose only key is ``bytes``, its type tags are capitals."""
     return json.loads(text, object_hook=_decode_bytes)

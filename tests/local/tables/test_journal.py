@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift_local.tables import calls, journal
+from heavylift_local.tables import journal
 
 KEYS = st.sampled_from(["a", "b", "c"])
 ITEMS = st.one_of(
@@ -56,30 +56,3 @@ def test_compaction_keeps_the_items_and_drops_the_history(tmp_path: Path) -> Non
     assert journal.latest(path) == before
     assert list(before.values()) == [item]
     assert len(path.read_bytes().splitlines()) == 1
-
-
-def test_the_keys_of_every_kind_of_write_are_found() -> None:
-    """Put, update, delete, batch and transaction; a condition check writes nothing."""
-    names = {"t": ("pk", "sk")}
-    key = {"pk": {"S": "p"}, "sk": {"S": "s"}}
-    item = {**key, "v": {"N": "1"}}
-    transaction = [
-        {"Put": {"TableName": "t", "Item": item}},
-        {"Delete": {"TableName": "t", "Key": key}},
-        {"ConditionCheck": {"TableName": "t", "Key": key}},
-    ]
-    batch = {"t": [{"PutRequest": {"Item": item}}, {"DeleteRequest": {"Key": key}}]}
-
-    assert calls.written_keys("PutItem", {"TableName": "t", "Item": item}, names) == [("t", key)]
-    assert calls.written_keys("UpdateItem", {"TableName": "arn:aws:dynamodb:r:a:table/t", "Key": key}, names) == [
-        ("t", key)
-    ]
-    assert calls.written_keys("BatchWriteItem", {"RequestItems": batch}, names) == [("t", key)] * 2
-    assert calls.written_keys("TransactWriteItems", {"TransactItems": transaction}, names) == [("t", key)] * 2
-
-
-def test_write_units_follow_the_larger_size() -> None:
-    """1 KB a unit, rounded up, at least one, twice in a transaction."""
-    assert calls.write_units("PutItem", 0, 10) == 1
-    assert calls.write_units("UpdateItem", 3000, 1025) == 3
-    assert calls.write_units("TransactWriteItems", 0, 1025) == 4
