@@ -83,9 +83,10 @@ class Signed:
     """A verified signature. *payload*: hex SHA-256 of the body, UNSIGNED-PAYLOAD or one of STREAMING."""
 
     caller: Caller
-    mechanism: str  # "header" or "query"
+    mechanism: str  # "header", "query" or "form"
     payload: str
     chain: ChunkChain | None = None
+    signed_at: float = 0.0  # seconds since 1970
 
 
 @lru_cache(maxsize=512)
@@ -126,8 +127,11 @@ def sign(key: bytes, timestamp: str, scope: str, canonical: bytes) -> tuple[str,
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest(), text
 
 
-def authenticate(head: Head, callers: Mapping[str, Caller], region: str, now: float) -> Signed:
-    """Who signed *head*. *callers* by access key, *now* in seconds since 1970. Raises S3Error with S3's code."""
+def authenticate(head: Head, callers: Mapping[str, Caller], region: str | None, now: float) -> Signed:
+    """Who signed *head*. *callers* by access key, *now* in seconds since 1970, *region* None: any will do.
+
+    Raises S3Error with S3's code.
+    """
     query = dict(reversed(head.query))
     authorization = head.headers.get("authorization")
     in_query = any(name in query for name in QUERY_NAMES if name not in ("X-Amz-Date", "X-Amz-Expires"))
@@ -149,7 +153,9 @@ def authenticate(head: Head, callers: Mapping[str, Caller], region: str, now: fl
     raise S3Error("AccessDenied")
 
 
-def _from_query(head: Head, query: Mapping[str, str], callers: Mapping[str, Caller], region: str, now: float) -> Signed:
+def _from_query(
+    head: Head, query: Mapping[str, str], callers: Mapping[str, Caller], region: str | None, now: float
+) -> Signed:
     if any(not query.get(name) for name in QUERY_NAMES):
         raise S3Error("AuthorizationQueryParametersError")
     if query["X-Amz-Algorithm"] != ALGORITHM:
@@ -170,7 +176,7 @@ def _from_query(head: Head, query: Mapping[str, str], callers: Mapping[str, Call
         raise _query_error(
             f'Invalid credential date "{day}". This date is not the same as X-Amz-Date: "{timestamp[:8]}".'
         )
-    if wanted_region != region:
+    if region is not None and wanted_region != region:
         raise S3Error(
             "AuthorizationQueryParametersError",
             f"Error parsing the X-Amz-Credential parameter; the region '{wanted_region}' is wrong; "
@@ -207,16 +213,18 @@ def _from_query(head: Head, query: Mapping[str, str], callers: Mapping[str, Call
     _all_signed(head, names)
     # A presigned request does not sign its body, unless the payload header itself is among the signed ones.
     payload = head.headers.get("x-amz-content-sha256", UNSIGNED) if "x-amz-content-sha256" in names else UNSIGNED
-    scope = f"{day}/{region}/s3/aws4_request"
-    key = signing_key(caller.secret_key, day, region)
+    scope = f"{day}/{wanted_region}/s3/aws4_request"
+    key = signing_key(caller.secret_key, day, wanted_region)
     _compare(head, names, payload, caller, key, timestamp, scope, query["X-Amz-Signature"])
     body = head.headers.get("x-amz-content-sha256", UNSIGNED)
     if body not in STREAMING:
         body = payload
-    return Signed(caller, "query", body, ChunkChain(key, timestamp, scope, query["X-Amz-Signature"]))
+    return Signed(caller, "query", body, ChunkChain(key, timestamp, scope, query["X-Amz-Signature"]), signed_at)
 
 
-def _from_header(head: Head, authorization: str, callers: Mapping[str, Caller], region: str, now: float) -> Signed:
+def _from_header(
+    head: Head, authorization: str, callers: Mapping[str, Caller], region: str | None, now: float
+) -> Signed:
     if not authorization.startswith("AWS4-"):
         raise invalid_argument("Unsupported Authorization Type", "Authorization", authorization)
     match = _AUTHORIZATION.match(authorization)
@@ -231,7 +239,7 @@ def _from_header(head: Head, authorization: str, callers: Mapping[str, Caller], 
         )
     access_key = "/".join(credential[:-4])
     day, wanted_region, service = credential[-4:-1]
-    if wanted_region != region:
+    if region is not None and wanted_region != region:
         raise S3Error(
             "AuthorizationHeaderMalformed",
             f"The authorization header is malformed; the region '{wanted_region}' is wrong; expecting '{region}'",
@@ -268,10 +276,68 @@ def _from_header(head: Head, authorization: str, callers: Mapping[str, Caller], 
     caller = _caller(callers, access_key, head.headers.get("x-amz-security-token"), now)
     names = match["signed"].split(";")
     _all_signed(head, names)
-    scope = f"{day}/{region}/s3/aws4_request"
-    key = signing_key(caller.secret_key, day, region)
+    scope = f"{day}/{wanted_region}/s3/aws4_request"
+    key = signing_key(caller.secret_key, day, wanted_region)
     _compare(head, names, payload, caller, key, timestamp, scope, match["signature"])
-    return Signed(caller, "header", payload, ChunkChain(key, timestamp, scope, match["signature"]))
+    return Signed(caller, "header", payload, ChunkChain(key, timestamp, scope, match["signature"]), signed_at)
+
+
+FORM_NAMES = ("policy", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Signature")
+
+
+def authenticate_form(
+    fields: Mapping[str, str], callers: Mapping[str, Caller], region: str | None, now: float
+) -> Signed:
+    """Who signed the policy of a form; *fields* by lower-case name.
+
+    Raises AccessDenied without any signature, InvalidArgument naming the field that is missing, and what a signature
+    in the query raises. How long it is good for the policy says, not its date.
+    """
+    if "awsaccesskeyid" in fields or "signature" in fields:
+        raise invalid_request(
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+        )
+    missing = [name for name in FORM_NAMES if not fields.get(name.lower())]
+    if len(missing) == len(FORM_NAMES):
+        raise S3Error("AccessDenied")
+    if missing:
+        message = (
+            f"Bucket POST must contain a field named '{missing[0]}'.  If it is specified, please check the order of "
+            "the fields."
+        )
+        raise invalid_argument(message, missing[0], "")
+    if fields["x-amz-algorithm"] != ALGORITHM:
+        message = "Unsupported X-Amz-Algorithm; only AWS4-HMAC-SHA256 is supported"
+        raise invalid_argument(message, "X-Amz-Algorithm", fields["x-amz-algorithm"])
+    text, timestamp, policy = fields["x-amz-credential"], fields["x-amz-date"], fields["policy"]
+    credential = text.split("/")
+    if len(credential) < 5 or credential[-1] != "aws4_request" or credential[-2] != "s3":
+        message = (
+            "Error parsing the X-Amz-Credential parameter; the Credential is mal-formed; expecting "
+            '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
+        )
+        raise invalid_argument(message, "X-Amz-Credential", text)
+    day, wanted_region = credential[-4:-2]
+    if region is not None and wanted_region != region:
+        message = f"the region '{wanted_region}' is wrong; expecting '{region}'"
+        raise invalid_argument(message, "X-Amz-Credential", text)
+    signed_at = _parse_iso(timestamp)
+    if signed_at is None or day != timestamp[:8]:
+        message = "X-Amz-Date must be formatted via ISO8601 Long format and be of the day of X-Amz-Credential"
+        raise invalid_argument(message, "X-Amz-Date", timestamp)
+    caller = _caller(callers, "/".join(credential[:-4]), fields.get("x-amz-security-token"), now)
+    key = signing_key(caller.secret_key, day, wanted_region)
+    expected = hmac.new(key, policy.encode(), hashlib.sha256).hexdigest()
+    provided = fields["x-amz-signature"]
+    if not hmac.compare_digest(expected.encode(), provided.encode()):
+        sent = {
+            "AWSAccessKeyId": caller.access_key,
+            "StringToSign": policy,
+            "SignatureProvided": provided,
+            "StringToSignBytes": " ".join(f"{b:02x}" for b in policy.encode()),
+        }
+        raise S3Error("SignatureDoesNotMatch", fields=sent)
+    return Signed(caller, "form", UNSIGNED, None, signed_at)
 
 
 def _caller(callers: Mapping[str, Caller], access_key: str, token: str | None, now: float) -> Caller:

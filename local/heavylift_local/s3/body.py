@@ -306,6 +306,11 @@ class Body:
         self._aws = AwsChunks(source, self.length, mode, chain)
         self._source = self._aws
 
+    def narrow(self, source: Source) -> None:
+        """From here on the body is what *source* makes of it: the file inside a form."""
+        self._source = source
+        self.length = None
+
     def readinto(self, view: memoryview) -> int:
         size = self._source.readinto(view)
         if size == 0 and self._http is not None:
@@ -342,12 +347,14 @@ class Body:
         except S3Error:
             raise PeerGone from None
 
-    def checks(self, *, of_object: bool = True) -> Checks:
+    def checks(self, *, of_object: bool = True, headers: Mapping[str, str] | None = None) -> Checks:
         """What will be verified, from the head alone. Raises S3Error for what is malformed.
 
         *of_object* False: x-amz-checksum-* speak of something else than this body (CompleteMultipartUpload).
+        *headers*: read in place of the request's own (fields of a form).
         """
-        headers, request = self._request.headers, self._request
+        request = self._request
+        headers = request.headers if headers is None else headers
         checks = Checks()
         if "content-md5" in headers:
             text = headers["content-md5"]

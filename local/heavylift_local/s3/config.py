@@ -2,7 +2,7 @@
 
 {"port":0,"data":DIR,"region":R,"account":A,"admin_token":T,"buckets":[{"name","versioned","cors":[rule]}],
  "callers":[{"name","access_key","secret_key","session_token","session_expires","allow":[{"actions","resources"}]}],
- "event_sink":URL|null,"call_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|null}
+ "event_sink":URL|null,"call_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|[HOST]|null,"pin_region":bool}
 A field that is not known is an error: a misspelt limit must not be silently ignored.
 """
 
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Amazon S3 user guide, "General purpose bucket naming rules": 3 to 63 of [a-z0-9.-], letter or digit at both ends.
-BUCKET_NAME = re.compile(r"^(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+# Amazon S3 user guide, "General purpose bucket naming rules": 3 to 63 of [a-z0-9.-], letter or digit at both ends
+# (of every label, as DNS has it).
+BUCKET_NAME = re.compile(r"^(?!.*(\.\.|\.-|-\.))(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
 class ConfigError(ValueError):
@@ -77,7 +78,12 @@ class Config:
     call_sink: str | None = None  # told of calls that a fault lets nobody survive, see heavylift_local.traps
     access_log: Path | None = None
     fsync: bool = False
-    domain: str | None = None  # virtual-host style: <bucket>.<domain>; None: path style only
+    domains: tuple[str, ...] = ()  # virtual-host style: <bucket>.<domain>; none: path style only
+    pin_region: bool = False  # True: only signatures for `region`, as the real service; False: for any region
+
+    @property
+    def pinned_region(self) -> str | None:
+        return self.region if self.pin_region else None
 
 
 def parse_cors_rule(raw: Mapping[str, Any]) -> CorsRule:
@@ -99,7 +105,7 @@ def parse_cors_rule(raw: Mapping[str, Any]) -> CorsRule:
 def parse(raw: Mapping[str, Any]) -> Config:
     """Configuration values from decoded JSON. Raises ConfigError."""
     fields = {"port", "data", "region", "account", "admin_token", "buckets", "callers", "event_sink", "access_log"}
-    _known(raw, fields | {"fsync", "domain", "call_sink"}, "configuration")
+    _known(raw, fields | {"fsync", "domain", "pin_region", "call_sink"}, "configuration")
     if not raw.get("data"):
         raise ConfigError("the configuration needs data: a directory")
     callers = tuple(_caller(c) for c in raw.get("callers") or ())
@@ -117,8 +123,16 @@ def parse(raw: Mapping[str, Any]) -> Config:
         call_sink=raw.get("call_sink"),
         access_log=Path(raw["access_log"]) if raw.get("access_log") else None,
         fsync=bool(raw.get("fsync", False)),
-        domain=raw.get("domain"),
+        domains=_domains(raw.get("domain")),
+        pin_region=bool(raw.get("pin_region", False)),
     )
+
+
+def _domains(raw: object) -> tuple[str, ...]:
+    names = [raw] if isinstance(raw, str) else raw or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError("domain: a host name or a list of them")
+    return tuple(name.lower().strip(".") for name in names)
 
 
 def load(path: Path) -> Config:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from heavylift_local.s3 import checksums
+from heavylift_local.s3 import checksums, tagging
 from heavylift_local.s3.blobs import Blobs
 from heavylift_local.s3.body import unsupported_algorithm
 from heavylift_local.s3.conditions import check_copy_source, check_write, write_condition
@@ -117,6 +117,10 @@ def copy_object(service: Service, request: Request) -> Response:
     directive = headers.get("x-amz-metadata-directive", "COPY")
     if directive not in ("COPY", "REPLACE"):
         raise invalid_argument("Unknown metadata directive.", "x-amz-metadata-directive", directive)
+    tag_directive = headers.get("x-amz-tagging-directive", "COPY")
+    if tag_directive not in ("COPY", "REPLACE"):
+        raise invalid_argument("Unknown tagging directive.", "x-amz-tagging-directive", tag_directive)
+    new_tags = tagging.of_header(service, request) if tag_directive == "REPLACE" else ()
     algorithm = headers.get("x-amz-checksum-algorithm")
     if algorithm is not None:
         algorithm = algorithm.upper()
@@ -128,6 +132,9 @@ def copy_object(service: Service, request: Request) -> Response:
         raise invalid_request(
             f"The specified copy source is larger than the maximum allowable size for a copy source: {OBJECT_BYTES_MAX}"
         )
+    if tag_directive == "COPY" and source.tags:  # copying tags is reading and writing them (S3 user guide)
+        service.authorize(request, "s3:GetObjectTagging", f"{source.bucket}/{source.key}")
+        service.authorize(request, "s3:PutObjectTagging", f"{request.bucket}/{request.key}")
     source_version = parse_source(headers["x-amz-copy-source"])[2]
     changes = {"x-amz-storage-class", "x-amz-server-side-encryption"} & set(headers)
     same = (source.bucket, source.key) == (request.bucket, request.key)
@@ -155,6 +162,7 @@ def copy_object(service: Service, request: Request) -> Response:
         checksum=checksums.encode(digests[name]),
         headers=kept_headers(headers) if directive == "REPLACE" else kept | storage,
         metadata=replaced if directive == "REPLACE" else source.metadata,
+        tags=new_tags if tag_directive == "REPLACE" else source.tags,
         extents=source.extents,
     )
     with service.store.writing() as tx:

@@ -17,6 +17,7 @@ class Faults:
     latency_ms: float = 0
     errors: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
     cut_after_bytes: int | None = None
+    clock_offset_s: float = 0
 
 
 class FaultError(ValueError):

@@ -20,7 +20,7 @@ STORAGE_CLASSES = frozenset(
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE", "OUTPOSTS", "SNOW", "EXPRESS_ONEZONE"})
 
 # x-amz-* headers of requests that write an object.
-WRITE_HEADERS = frozenset({META, "x-amz-acl", "x-amz-storage-class", "x-amz-server-side-encryption"})
+WRITE_HEADERS = frozenset({META, "x-amz-acl", "x-amz-tagging", "x-amz-storage-class", "x-amz-server-side-encryption"})
 CHECKSUM_HEADERS = frozenset(
     HEADER + name
     for name in (
@@ -109,6 +109,8 @@ def object_headers(request: Request, bucket: Bucket, record: ObjectRecord) -> li
             kept[name] = override
     headers += [(name.title() if name != "x-amz-storage-class" else name, value) for name, value in kept.items()]
     headers += [(META + name, _shown(value)) for name, value in record.metadata.items()]
+    if record.tags:
+        headers.append(("x-amz-tagging-count", str(len(record.tags))))
     headers += version_header(bucket, record)
     return headers
 

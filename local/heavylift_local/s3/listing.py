@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from heavylift_local.s3 import versions
 from heavylift_local.s3.errors import S3Error, invalid_argument
-from heavylift_local.s3.multipart import owner, page_number
+from heavylift_local.s3.multipart import initiator, owner, page_number
 from heavylift_local.s3.request import Request, Response
 from heavylift_local.s3.service import Service
 from heavylift_local.s3.store import Reading
@@ -161,7 +162,7 @@ def list_objects_v2(service: Service, request: Request) -> Response:
         element("Prefix", encode(prefix)),
         element("ContinuationToken", token),
         element("NextContinuationToken", encode_token(page.last) if page.truncated else None),
-        element("StartAfter", encode(start_after) if start_after else None),
+        element("StartAfter", encode(start_after) if start_after and token is None else None),
         element("KeyCount", len(page.rows) + len(page.prefixes)),
         element("MaxKeys", limit),
         element("Delimiter", encode(delimiter) if delimiter else None),
@@ -257,7 +258,7 @@ def list_multipart_uploads(service: Service, request: Request) -> Response:
         inner = [
             element("Key", encode(key)),
             element("UploadId", upload_id),
-            owner("Initiator", account),
+            initiator(account),
             owner("Owner", account),
             element("StorageClass", storage or "STANDARD"),
             element("Initiated", timestamp(created)),
@@ -288,9 +289,10 @@ def list_object_versions(service: Service, request: Request) -> Response:
                 "SELECT seq FROM objects WHERE bucket=? AND key=? AND version=?",
                 (request.bucket, key_marker, version_marker),
             ).fetchone()
-            if row is None:
+            if row is None and not versions.is_ours(version_marker):
                 raise invalid_argument("Invalid version id specified", "version-id-marker", version_marker)
-            below = row[0]
+            # Gone since the last page was shown (who empties a bucket deletes page by page): so are those before it.
+            below = row[0] if row else 2**63 - 1
         for row in db.db.execute(
             f"SELECT {_LISTED}, version, latest, marker, seq FROM objects "
             "WHERE bucket=? AND (key > ? OR (key = ? AND seq < ?)) AND key >= ? ORDER BY key, seq DESC",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from heavylift_local.s3 import checksums, partlist
+from heavylift_local.s3 import checksums, partlist, tagging
 from heavylift_local.s3.body import unsupported_algorithm
 from heavylift_local.s3.checksums import COMPOSITE, FULL_OBJECT
 from heavylift_local.s3.conditions import check_write, strip_etag, write_condition
@@ -63,6 +63,7 @@ def create_multipart_upload(service: Service, request: Request) -> Response:
         finished=None,
         request=None,
         answer=None,
+        tags=tagging.of_header(service, request),
     )
     with service.store.writing() as tx:
         service.bucket(request.bucket)
@@ -366,6 +367,7 @@ def _commit(
             checksum=made.checksum,
             headers=upload.headers,
             metadata=upload.metadata,
+            tags=upload.tags,
             parts=made.parts,
             extents=made.extents,
         )
@@ -427,7 +429,7 @@ def list_parts(service: Service, request: Request) -> Response:
         element("Bucket", upload.bucket),
         element("Key", upload.key),
         element("UploadId", upload.id),
-        owner("Initiator", service.config.account),
+        initiator(service.config.account),
         owner("Owner", service.config.account),
         element("StorageClass", upload.headers.get("x-amz-storage-class", "STANDARD")),
         element("PartNumberMarker", marker),
@@ -451,4 +453,10 @@ def list_parts(service: Service, request: Request) -> Response:
 
 
 def owner(name: str, account: str) -> str:
-    return f"<{name}>{element('ID', account)}{element('DisplayName', account)}</{name}>"
+    """Who owns it: S3 names no display names any more (recorded in 2026)."""
+    return f"<{name}>{element('ID', account)}</{name}>"
+
+
+def initiator(account: str) -> str:
+    """Who began the upload: here S3 still does."""
+    return f"<Initiator>{element('ID', account)}{element('DisplayName', account)}</Initiator>"

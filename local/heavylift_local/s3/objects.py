@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from heavylift_local.s3 import checksums, partlist, versions
+from heavylift_local.s3 import checksums, partlist, tagging, versions
 from heavylift_local.s3.blobs import BlobWriter
 from heavylift_local.s3.conditions import (
     check_delete,
@@ -65,6 +65,7 @@ def put_object(service: Service, request: Request) -> Response:
     condition = write_condition(request.headers)
     require_read_for_match(service, request)
     metadata = user_metadata(request.headers)
+    tags = tagging.of_header(service, request)
     checks = body.checks()
     bucket = service.bucket(request.bucket)
     if condition != (None, False):  # decided again at commit; here it spares the client the sending
@@ -84,6 +85,7 @@ def put_object(service: Service, request: Request) -> Response:
             checksum=digested.value(checks.algorithm) if checks.algorithm else digested.crc64,
             headers=kept_headers(request.headers),
             metadata=metadata,
+            tags=tags,
             extents=pack(extents_of(writer)),
         )
         with service.store.writing() as tx:

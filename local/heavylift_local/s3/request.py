@@ -38,6 +38,7 @@ class Request:
     query: dict[str, str] = field(default_factory=dict)
     bucket: str = ""
     key: str = ""
+    virtual_host: bool = False  # the bucket was in the Host header
     request_id: str = field(default_factory=lambda: secrets.token_hex(8).upper())
     operation: str = "Unknown"
     caller: "Caller | None" = None
@@ -48,7 +49,7 @@ class Request:
     @property
     def caller_name(self) -> str:
         """Whose counters this goes to: a presigned URL is used by a client, whoever signed it."""
-        if self.signed is None or self.signed.mechanism == "query":
+        if self.signed is None or self.signed.mechanism != "header":
             return "client"
         return self.signed.caller.name
 
@@ -104,9 +105,10 @@ def parse_head(head: bytes, peer: str) -> Request:
     return Request(words[0], words[1], words[2], headers, peer)
 
 
-def locate(request: Request, domain: str | None) -> None:
+def locate(request: Request, domains: Sequence[str] = ()) -> None:
     """Fill in path, query, bucket and key. Raises S3Error (InvalidURI, KeyTooLongError).
 
+    *domains*: a Host of <bucket>.<domain> names the bucket (virtual-host style).
     The key is percent-decoded once and opaque: `a//b`, `a/`, `..` and `%2F` are kept (recorded).
     """
     target = request.target
@@ -124,8 +126,10 @@ def locate(request: Request, domain: str | None) -> None:
         raise S3Error("InvalidURI", fields={"URI": target}) from None
     request.query = dict(reversed(request.query_pairs))
     host = request.headers.get("host", "").rsplit(":", 1)[0].lower()
-    if domain and host.endswith("." + domain):
-        request.bucket, request.key = host[: -len(domain) - 1], path[1:]
+    # The longest name first: with both s3.localhost and localhost, b.s3.localhost is the bucket b.
+    inside = [d for d in sorted(domains, key=len, reverse=True) if host == d or host.endswith("." + d)]
+    if inside and host != inside[0]:
+        request.bucket, request.key, request.virtual_host = host[: -len(inside[0]) - 1], path[1:], True
     else:
         request.bucket, _, request.key = path[1:].partition("/")
     if len(request.key.encode()) > KEY_BYTES_MAX:

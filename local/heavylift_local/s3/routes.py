@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heavylift_local.s3 import attributes, buckets, copies, listing, multipart, objects
+from heavylift_local.s3 import attributes, buckets, copies, listing, multipart, objects, objecttags, posts
 from heavylift_local.s3.auth import QUERY_NAMES
 from heavylift_local.s3.errors import S3Error
 from heavylift_local.s3.headers import CHECKSUM_HEADERS, KEPT, WRITE_HEADERS
@@ -75,9 +75,21 @@ _LIST = "prefix delimiter max-keys encoding-type "
 # (method, level, sub-resource) -> operation. Level: service, bucket or object.
 OPERATIONS: dict[tuple[str, str, str], Operation] = {
     ("GET", "service", ""): _operation(
-        "ListBuckets", buckets.list_buckets, "s3:ListAllMyBuckets", "prefix", needs_bucket=False
+        "ListBuckets",
+        buckets.list_buckets,
+        "s3:ListAllMyBuckets",
+        "prefix max-buckets continuation-token bucket-region",
+        needs_bucket=False,
     ),
-    ("PUT", "bucket", ""): _operation("CreateBucket", buckets.create_bucket, "s3:CreateBucket", needs_bucket=False),
+    ("PUT", "bucket", ""): _operation(
+        "CreateBucket",
+        buckets.create_bucket,
+        "s3:CreateBucket",
+        "",
+        CHECKSUM_HEADERS,
+        needs_bucket=False,
+        takes_body=True,
+    ),
     ("DELETE", "bucket", ""): _operation("DeleteBucket", buckets.delete_bucket, "s3:DeleteBucket"),
     ("HEAD", "bucket", ""): _operation("HeadBucket", buckets.head_bucket, "s3:ListBucket"),
     ("GET", "bucket", "location"): _operation(
@@ -123,7 +135,9 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
         copies.copy_object,
         "s3:PutObject",
         "",
-        WRITE_HEADERS | COPY_SOURCE_HEADERS | {"x-amz-metadata-directive", "x-amz-checksum-algorithm"},
+        WRITE_HEADERS
+        | COPY_SOURCE_HEADERS
+        | {"x-amz-metadata-directive", "x-amz-tagging-directive", "x-amz-checksum-algorithm"},
         reads=True,
     ),
     ("GET", "object", ""): _operation(
@@ -137,6 +151,11 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
         "attributes versionId",
         frozenset({"x-amz-object-attributes", "x-amz-max-parts", "x-amz-part-number-marker"}),
     ),
+    ("PUT", "object", "tagging"): _operation(
+        "PutObjectTagging", objecttags.put, None, "tagging versionId", CHECKSUM_HEADERS, takes_body=True
+    ),
+    ("GET", "object", "tagging"): _operation("GetObjectTagging", objecttags.get, None, "tagging versionId"),
+    ("DELETE", "object", "tagging"): _operation("DeleteObjectTagging", objecttags.delete, None, "tagging versionId"),
     ("DELETE", "object", ""): _operation("DeleteObject", objects.delete_object, None, "versionId"),
     ("POST", "object", "uploads"): _operation(
         "CreateMultipartUpload",
@@ -181,6 +200,9 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
 }
 
 
+POST_OBJECT = _operation("PostObject", posts.post_object, None, "", takes_body=True)
+
+
 def level(request: Request) -> str:
     if not request.bucket:
         return "service"
@@ -209,10 +231,15 @@ def operation_of(request: Request) -> Operation:
         return operation
     if sub:
         raise _unknown(sub)
-    if where == "bucket" and request.method == "POST":
-        raise S3Error("NotImplemented", "POST Object is not implemented")
     fields = {"Method": request.method, "ResourceType": where.upper()}
     raise S3Error("MethodNotAllowed", fields=fields)
+
+
+def form_operation(request: Request) -> Operation | None:
+    """PostObject where the request is one: a POST to a bucket without a sub-resource."""
+    if request.method != "POST" or level(request) != "bucket" or any(n in SUB_RESOURCES for n in request.query):
+        return None
+    return POST_OBJECT
 
 
 def _unknown(parameter: str) -> S3Error:

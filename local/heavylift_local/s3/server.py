@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from http import HTTPStatus
 
@@ -61,8 +62,9 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 class S3Server:
     """A strict S3 on the loopback interface. `start` returns when it serves; `stop` when nothing of it is left."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
         self.config = config
+        self.clock = clock
         self.faults = FaultState()
         self.counters = Counters()
         self._connections: set[Connection] = set()
@@ -84,8 +86,8 @@ class S3Server:
         self.store = Store(config.data, fsync=config.fsync)
         self.store.configure(config.buckets)
         self.outbox = Outbox(self.store, config.event_sink)
-        self.service = Service(config, self.store, self.outbox)
-        self._callers = {caller.access_key: caller for caller in config.callers}
+        callers = {caller.access_key: caller for caller in config.callers}
+        self.service = Service(config, self.store, self.outbox, callers, self.now)
         self._admin = Admin(self.service, self.faults, self.counters)
         self._log = AccessLog(config.access_log)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -97,6 +99,10 @@ class S3Server:
         self._acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
         self._acceptor.start()
         return self
+
+    def now(self) -> float:
+        """Seconds since 1970, moved by the fault `clock_offset_s`."""
+        return self.clock() + self.faults.now.clock_offset_s
 
     @property
     def endpoint(self) -> str:
@@ -217,14 +223,18 @@ class S3Server:
         return True
 
     def _respond(self, request: Request, held: ExitStack) -> Response:
-        locate(request, self.config.domain)
+        locate(request, self.config.domains)
         if request.method == "OPTIONS":
             return self._preflight(request)
-        request.signed = authenticate(request.auth_head(), self._callers, self.config.region, time.time())
-        request.caller = request.signed.caller
-        if request.signed.mechanism == "query":
-            hoist(request)
-        operation = routes.operation_of(request)
+        # A form is signed inside its body; its operation looks there, before it takes the file.
+        operation = routes.form_operation(request)
+        if operation is None:
+            pinned = self.config.pinned_region
+            request.signed = authenticate(request.auth_head(), self.service.callers, pinned, self.now())
+            request.caller = request.signed.caller
+            if request.signed.mechanism == "query":
+                hoist(request)
+            operation = routes.operation_of(request)
         request.operation = operation.name
         faults = self.faults.now
         if faults.latency_ms:
@@ -350,7 +360,7 @@ class S3Server:
     def _admin_request(self, connection: Connection, request: Request) -> bool:
         body = request.body = Body(request, connection)
         try:
-            locate(request, None)
+            locate(request)
             response = self._admin.answer(request)
         except S3Error as error:
             response = self._error(request, error)

@@ -1,9 +1,11 @@
 """What every operation is given: configuration, records, and the questions "may they?" and "is it there?"."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from heavylift_local.s3 import events, policy
-from heavylift_local.s3.config import Config
+from heavylift_local.s3.config import Caller, Config
 from heavylift_local.s3.errors import S3Error
 from heavylift_local.s3.events import Outbox
 from heavylift_local.s3.request import Request
@@ -15,6 +17,8 @@ class Service:
     config: Config
     store: Store
     outbox: Outbox
+    callers: Mapping[str, Caller] = field(default_factory=dict)  # by access key
+    now: Callable[[], float] = time.time  # seconds since 1970; a test may move it
 
     def bucket(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""

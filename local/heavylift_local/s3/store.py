@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS outbox(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEX
 """
 
 
+Tags = tuple[tuple[str, str], ...]  # in the order given
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     name: str
@@ -83,6 +86,7 @@ class ObjectRecord:
     latest: bool = True
     marker: bool = False
     modified: int = 0
+    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class UploadRecord:
     finished: int | None
     request: bytes | None
     answer: str | None
+    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +122,29 @@ class PartRecord:
 
 _OBJECT = (
     "bucket, key, size, etag, crc64, algorithm, checksum_type, checksum, headers, metadata, parts, extents, seq, "
-    "version, latest, marker, modified"
+    "version, latest, marker, modified, tags"
 )
 _UPLOAD = (
     "seq, id, bucket, key, created, algorithm, checksum_type, headers, metadata, initiator, rewritten, deleted, "
-    "finished, request, answer"
+    "finished, request, answer, tags"
 )
 
 
+def pack_tags(tags: Tags) -> str | None:
+    return json.dumps(tags) if tags else None
+
+
+def unpack_tags(text: str | None) -> Tags:
+    return tuple((key, value) for key, value in json.loads(text)) if text else ()
+
+
 def _object(row: Sequence[Any]) -> ObjectRecord:
-    values = [*row[:8], json.loads(row[8]), json.loads(row[9]), *row[10:]]
+    values = [*row[:8], json.loads(row[8]), json.loads(row[9]), *row[10:-1], unpack_tags(row[-1])]
     return ObjectRecord(*values)
 
 
 def _upload(row: Sequence[Any]) -> UploadRecord:
-    values = [*row[:7], json.loads(row[7]), json.loads(row[8]), *row[9:]]
+    values = [*row[:7], json.loads(row[7]), json.loads(row[8]), *row[9:-1], unpack_tags(row[-1])]
     return UploadRecord(*values)
 
 
@@ -216,7 +229,7 @@ class Writing(Reading):
         )
         seq, modified = self.sequence(), int(time.time() * 1000)
         self.db.execute(
-            f"INSERT INTO objects({_OBJECT}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,1,?,?)",
+            f"INSERT INTO objects({_OBJECT}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,1,?,?,?)",
             (
                 record.bucket,
                 record.key,
@@ -234,6 +247,7 @@ class Writing(Reading):
                 version,
                 record.marker,
                 modified,
+                pack_tags(record.tags),
             ),
         )
         self._touch("deleted" if record.marker else "rewritten", record.bucket, record.key)
@@ -273,7 +287,7 @@ class Writing(Reading):
 
     def add_upload(self, seq: int, record: UploadRecord) -> None:
         self.db.execute(
-            f"INSERT INTO uploads({_UPLOAD}) VALUES(?,?,?,?,?,?,?,?,?,?,0,0,NULL,NULL,NULL)",
+            f"INSERT INTO uploads({_UPLOAD}) VALUES(?,?,?,?,?,?,?,?,?,?,0,0,NULL,NULL,NULL,?)",
             (
                 seq,
                 record.id,
@@ -285,6 +299,7 @@ class Writing(Reading):
                 json.dumps(dict(record.headers)),
                 json.dumps(dict(record.metadata)),
                 record.initiator,
+                pack_tags(record.tags),
             ),
         )
 
@@ -327,6 +342,9 @@ class Writing(Reading):
             (name, int(time.time() * 1000), versioning, json.dumps([rule.as_json() for rule in cors])),
         )
         self.buckets_changed = True
+
+    def set_tags(self, record: ObjectRecord, tags: Tags) -> None:
+        self.db.execute("UPDATE objects SET tags=? WHERE seq=?", (pack_tags(tags), record.seq))
 
     def drop_bucket(self, name: str) -> None:
         self.db.execute("DELETE FROM buckets WHERE name=?", (name,))

@@ -89,6 +89,17 @@ class RunningS3:
             **more,
         )
 
+    def presign(self, method: str, path: str, *, region: str | None = None, expires: int = 60) -> str:
+        """A presigned URL of the developer's for any method and path, also those that boto3 has no operation for."""
+        from botocore.auth import S3SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        request = AWSRequest(method, self.endpoint + path)
+        signer = S3SigV4QueryAuth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", region or self.region, expires)
+        signer.add_auth(request)
+        return str(request.url)
+
     def admin(self, method: str, path: str, document: Any = None) -> Any:
         """The decoded answer of /_local/*path*."""
         body = None if document is None else json.dumps(document).encode()

@@ -6,6 +6,7 @@ parts (2 MB) never becomes a tree, so memory is what the caller keeps of it.
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.parsers import expat
 
@@ -49,6 +50,53 @@ def error_document(error: S3Error, request_id: str, host_id: str) -> bytes:
 def timestamp(milliseconds: int) -> str:
     """2026-01-01T00:00:00.000Z: S3 gives whole seconds with a fraction of zero."""
     return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An element of a small document: text where it has no children."""
+
+    name: str
+    text: str = ""
+    children: tuple["Node", ...] = ()
+
+    def all(self, name: str) -> list["Node"]:
+        return [child for child in self.children if child.name == name]
+
+    def get(self, name: str) -> str | None:
+        """The text of the one child of that name, None without it. Raises MalformedXML for several."""
+        found = self.all(name)
+        if len(found) > 1:
+            raise S3Error("MalformedXML")
+        return found[0].text if found else None
+
+    def only(self, *names: str) -> None:
+        """Raises MalformedXML where another element stands in this one."""
+        if not {child.name for child in self.children} <= set(names):
+            raise S3Error("MalformedXML")
+
+
+class Tree:
+    """A small document as a whole: feed it blocks, then `close` gives the root. The caller bounds its length."""
+
+    def __init__(self, root: str) -> None:
+        self._open: dict[int, list[Node]] = {}
+        self._reader = Reader(root, self._leaf, self._end)
+
+    def update(self, block: memoryview) -> None:
+        self._reader.update(block)
+
+    def close(self) -> Node:
+        """Raises MalformedXML."""
+        self._reader.close()
+        return self._open[1][0]
+
+    def _leaf(self, path: tuple[str, ...], text: str) -> None:
+        self._open.setdefault(len(path), []).append(Node(path[-1], text.strip()))
+
+    def _end(self, path: tuple[str, ...]) -> None:
+        children = self._open.pop(len(path) + 1, [])
+        self._open.setdefault(len(path), []).append(Node(path[-1], "", tuple(children)))
 
 
 class Reader:

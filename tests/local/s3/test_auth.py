@@ -33,7 +33,7 @@ def _head(url: str, method: str, headers: dict[str, str]) -> Head:
     target = url[len(f"{parts.scheme}://{parts.netloc}") :].partition("#")[0] or "/"
     lines = [f"{method} {target} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
     request = parse_head("\r\n".join(lines).encode("latin-1"), "127.0.0.1")
-    locate(request, None)
+    locate(request)
     return request.auth_head()
 
 
@@ -259,7 +259,7 @@ def test_no_head_breaks_the_parser(data: bytes) -> None:
 
     try:
         request: Request = parse_head(data, "127.0.0.1")
-        locate(request, None)
+        locate(request)
         authenticate(request.auth_head(), CALLERS, REGION, 0)
     except (BadHead, S3Error):
         pass
