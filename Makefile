@@ -12,6 +12,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo [FILES=\"a.tif b/\"]  the whole system on this machine, with real files"
 	@echo "make test | test-full          every check at its smallest size | at full size"
+	@echo "make synth                     CloudFormation templates in cdk.out/"
 	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
 
 # The environment: plain pip with hashes. The stamp names the lock it was made from.
@@ -25,6 +26,11 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 
 $(VENV)/.test: requirements/test.lock $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/test.lock
+	@touch $@
+
+# The CDK app: a quarter of a gigabyte, so apart from the rest.
+$(VENV)/.infra: requirements/infra.lock $(VENV)/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/infra.lock
 	@touch $@
 
 env: $(VENV)/.run
@@ -41,11 +47,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint $(VENV)/.infra
 	bash tests/system_packages.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
 
-test-full: lint
+test-full: lint $(VENV)/.infra
 	bash tests/system_packages.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
 	$(BIN)/python -m pytest -m full --timeout 7200
@@ -53,8 +59,12 @@ test-full: lint
 bench: $(VENV)/.test
 	@for script in bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# CloudFormation templates of the whole system in cdk.out/: no account, no network, no Docker.
+synth: $(VENV)/.infra
+	@$(BIN)/python infra/app.py
+
 # Not built yet: each says so and fails, rather than pretending.
-layers synth fuzz soak:
+layers fuzz soak:
 	@echo "make $@: not built yet" >&2; exit 2
 
 # Refreshing the locks is the only command that wants uv.
