@@ -46,10 +46,10 @@ class Cut(PeerGone):
 class Raw:
     """The bytes on the wire that belong to this body."""
 
-    def __init__(self, connection: Connection, length: int, *, expects_continue: bool, cut_after: int | None) -> None:
+    def __init__(self, connection: Connection, length: int, *, expects_continue: bool) -> None:
         self._connection = connection
         self._continue = expects_continue
-        self._cut_after = cut_after
+        self.cut_after: int | None = None
         self.remaining = length
         self.received = 0
 
@@ -65,7 +65,7 @@ class Raw:
 
     def count(self, size: int) -> None:
         self.received += size
-        if self._cut_after is not None and self.received >= self._cut_after:
+        if self.cut_after is not None and self.received >= self.cut_after:
             raise Cut
 
     def readinto(self, view: memoryview) -> int:
@@ -271,12 +271,12 @@ class Checks:
 class Body:
     """One request's body. `length` is the payload's, framing off; None where there is no body at all."""
 
-    def __init__(self, request: Request, connection: Connection, cut_after: int | None = None) -> None:
+    def __init__(self, request: Request, connection: Connection) -> None:
         self._request = request
         expects = request.headers.get("expect", "").lower() == "100-continue" and request.version == "HTTP/1.1"
         wire_length = request.content_length
         self.chunked = request.headers.get("transfer-encoding", "").lower() == "chunked"
-        self.raw = Raw(connection, wire_length or 0, expects_continue=expects, cut_after=cut_after)
+        self.raw = Raw(connection, wire_length or 0, expects_continue=expects)
         self._connection = connection
         self._aws: AwsChunks | None = None
         self._http: HttpChunks | None = None
@@ -305,6 +305,10 @@ class Body:
         chain = request.signed.chain if request.signed else None
         self._aws = AwsChunks(source, self.length, mode, chain)
         self._source = self._aws
+
+    def cut_after(self, size: int | None) -> None:
+        """The fault that ends the connection after *size* bytes of this body."""
+        self.raw.cut_after = size
 
     def narrow(self, source: Source) -> None:
         """From here on the body is what *source* makes of it: the file inside a form."""

@@ -1,4 +1,9 @@
-"""Failures on demand: latency, errors by operation, cuts, callers that end. Local only, set through the admin path."""
+"""Failures on demand: latency, errors, connections cut, calls their caller does not survive, a clock that is wrong.
+
+Local stack only, set through the admin path: {"latency_ms", "errors": {operation: [probability, status, code]},
+"late_errors": {operation: [probability, code, "before" | "after"]}, "cut_after_bytes", "clock_offset_s", "seed",
+"callers": {caller: {the first four}}, "calls": see `heavylift_local.traps`}.
+"""
 
 import random
 import threading
@@ -9,15 +14,28 @@ from typing import Any
 from heavylift_local import traps
 from heavylift_local.s3.errors import S3Error
 
+# S3 may send 200 and learn only then that it fails (API reference of each): the answer is <Error> in a 200.
+LATE = frozenset({"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
+_OF_CALLERS = frozenset({"latency_ms", "errors", "late_errors", "cut_after_bytes"})
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """*errors*: operation or "*" -> (probability, status, code). *cut_after_bytes*: a body, in or out, ends there."""
+    """*errors*: operation or "*" -> (probability, status, code). *cut_after_bytes*: a body, in or out, ends there.
+
+    *late_errors*: operation -> (probability, code, whether it takes effect all the same).
+    """
 
     latency_ms: float = 0
     errors: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
+    late_errors: Mapping[str, tuple[float, str, bool]] = field(default_factory=dict)
     cut_after_bytes: int | None = None
     clock_offset_s: float = 0
+    callers: Mapping[str, "Faults"] = field(default_factory=dict)
+
+    def of(self, caller: str) -> "Faults":
+        """What holds for *caller*: its own faults where it has any, else everybody's."""
+        return self.callers.get(caller, self)
 
 
 class FaultError(ValueError):
@@ -25,44 +43,87 @@ class FaultError(ValueError):
 
 
 def parse(raw: Mapping[str, Any]) -> Faults:
-    unknown = set(raw) - {"latency_ms", "errors", "cut_after_bytes", "seed", "calls"}
+    """Raises FaultError."""
+    return _parse(raw, _OF_CALLERS | {"clock_offset_s", "seed", "callers", "calls"})
+
+
+def _parse(raw: Mapping[str, Any], known: frozenset[str]) -> Faults:
+    if not isinstance(raw, Mapping):
+        raise FaultError("wanted an object")
+    unknown = set(raw) - known
     if unknown:
         raise FaultError(f"unknown field: {', '.join(sorted(unknown))}")
-    errors: dict[str, tuple[float, int, str]] = {}
-    for operation, rule in (raw.get("errors") or {}).items():
-        if not isinstance(rule, list) or len(rule) != 3:
-            raise FaultError(f"{operation}: wanted [probability, status, code]")
-        probability, status, code = float(rule[0]), int(rule[1]), str(rule[2])
-        if not 0 <= probability <= 1 or not 400 <= status <= 599:
-            raise FaultError(f"{operation}: probability 0..1, status 400..599")
-        errors[operation] = (probability, status, code)
     cut = raw.get("cut_after_bytes")
-    return Faults(float(raw.get("latency_ms") or 0), errors, None if cut is None else int(cut))
+    return Faults(
+        latency_ms=float(raw.get("latency_ms") or 0),
+        errors=dict(_error(name, rule) for name, rule in (raw.get("errors") or {}).items()),
+        late_errors=dict(_late(name, rule) for name, rule in (raw.get("late_errors") or {}).items()),
+        cut_after_bytes=None if cut is None else int(cut),
+        clock_offset_s=float(raw.get("clock_offset_s") or 0),
+        callers={str(name): _parse(own, _OF_CALLERS) for name, own in (raw.get("callers") or {}).items()},
+    )
+
+
+def _error(operation: str, rule: object) -> tuple[str, tuple[float, int, str]]:
+    if not isinstance(rule, list) or len(rule) != 3:
+        raise FaultError(f"{operation}: wanted [probability, status, code]")
+    probability, status, code = float(rule[0]), int(rule[1]), str(rule[2])
+    if not 0 <= probability <= 1 or not 400 <= status <= 599:
+        raise FaultError(f"{operation}: probability 0..1, status 400..599")
+    return operation, (probability, status, code)
+
+
+def _late(operation: str, rule: object) -> tuple[str, tuple[float, str, bool]]:
+    if operation not in LATE:
+        raise FaultError(f"{operation}: only {', '.join(sorted(LATE))} can fail after a 200")
+    if (
+        not isinstance(rule, list)
+        or len(rule) not in (2, 3)
+        or [*rule, traps.BEFORE][2] not in (traps.BEFORE, traps.AFTER)
+    ):
+        raise FaultError(f"{operation}: wanted [probability, code] or [probability, code, before | after]")
+    if not 0 <= float(rule[0]) <= 1:
+        raise FaultError(f"{operation}: probability 0..1")
+    return operation, (float(rule[0]), str(rule[1]), len(rule) == 3 and rule[2] == traps.AFTER)
 
 
 class FaultState:
-    """The faults now in force."""
+    """The faults now in force, and the calls counted since they are."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._random = random.Random()
-        self.now = Faults()
         self.traps = traps.Traps()
+        self.now = Faults()
 
     def set(self, raw: Mapping[str, Any]) -> None:
+        """Raises FaultError; nothing is changed then."""
         faults = parse(raw)
-        self.traps.set(traps.parse(raw.get("calls") or {}))
+        try:
+            calls = traps.parse(raw.get("calls") or {})
+        except traps.TrapError as error:
+            raise FaultError(str(error)) from None
         with self._lock:
             self.now = faults
+            self.traps.set(calls)
             if "seed" in raw:
                 self._random.seed(raw["seed"])
 
-    def error(self, operation: str) -> S3Error | None:
+    def error(self, caller: str, operation: str) -> S3Error | None:
         """The error this request gets instead of being served, if the dice say so."""
-        rule = self.now.errors.get(operation) or self.now.errors.get("*")
-        if rule is None:
+        errors = self.now.of(caller).errors
+        rule = errors.get(operation) or errors.get("*")
+        if rule is None or not self._hits(rule[0]):
             return None
-        probability, status, code = rule
+        return S3Error(rule[2], status=rule[1])
+
+    def late_error(self, caller: str, operation: str) -> tuple[S3Error, bool] | None:
+        """The error that goes into a 200, and whether the operation takes effect all the same."""
+        rule = self.now.of(caller).late_errors.get(operation)
+        if rule is None or not self._hits(rule[0]):
+            return None
+        return S3Error(rule[1], status=200), rule[2]
+
+    def _hits(self, probability: float) -> bool:
         with self._lock:
-            hit = self._random.random() < probability
-        return S3Error(code, status=status) if hit else None
+            return self._random.random() < probability

@@ -190,8 +190,7 @@ class S3Server:
         started = time.perf_counter()
         if request.path == b"" and request.target.encode("latin-1").startswith(PREFIX):
             return self._admin_request(connection, request)
-        faults = self.faults.now
-        body = request.body = Body(request, connection, faults.cut_after_bytes)
+        body = request.body = Body(request, connection)
         code, response, sent = "", None, 0
         with ExitStack() as held:
             try:
@@ -236,10 +235,13 @@ class S3Server:
                 hoist(request)
             operation = routes.operation_of(request)
         request.operation = operation.name
-        faults = self.faults.now
+        caller = request.caller_name
+        faults = self.faults.now.of(caller)
+        if request.body is not None:
+            request.body.cut_after(faults.cut_after_bytes)
         if faults.latency_ms:
             time.sleep(faults.latency_ms / 1000)
-        error = self.faults.error(operation.name)
+        error = self.faults.error(caller, operation.name)
         if error is not None:
             raise error
         if operation.needs_bucket and request.bucket:
@@ -253,18 +255,28 @@ class S3Server:
         check_names(request, operation.parameters, operation.headers)
         if not operation.takes_body and request.headers.get("transfer-encoding"):
             raise S3Error("NotImplemented", fields={"Header": "Transfer-Encoding"})
-        sprung = self.faults.traps.arrived(request.caller_name, operation.name)
-        if sprung is not None and sprung.when == traps.BEFORE and self._tell(sprung):
-            raise S3Error("InternalError", "The caller was ended by a fault.")
         if operation.reads:
             held.enter_context(self.store.blobs.reading())
-        response = operation.handler(self.service, request)
-        if sprung is not None and sprung.when == traps.AFTER:
-            self._tell(sprung)
-        return response
+        return self._carry_out(operation, request)
 
     def _tell(self, sprung: traps.Sprung) -> bool:
         return self.config.call_sink is not None and traps.tell(self.config.call_sink, sprung)
+
+    def _carry_out(self, operation: routes.Operation, request: Request) -> Response:
+        """The operation, between the faults that wait for it."""
+        caller = request.caller_name
+        sprung = self.faults.traps.arrived(caller, operation.name)
+        if sprung is not None and sprung.when == traps.BEFORE and self._tell(sprung):
+            raise S3Error("InternalError", "The caller was ended by a fault.")
+        late = self.faults.late_error(caller, operation.name)
+        if late is not None and not late[1]:
+            raise late[0]
+        response = operation.handler(self.service, request)
+        if late is not None:
+            raise late[0]
+        if sprung is not None and sprung.when == traps.AFTER:
+            self._tell(sprung)
+        return response
 
     def _preflight(self, request: Request) -> Response:
         request.operation = "Preflight"
@@ -327,7 +339,7 @@ class S3Server:
 
     def _send_slices(self, connection: Connection, request: Request, head: bytes, response: Response) -> int:
         blobs = self.store.blobs
-        cut_after = self.faults.now.cut_after_bytes
+        cut_after = self.faults.now.of(request.caller_name).cut_after_bytes
         slices = response.slices or ()
         if cut_after is None and response.length <= SMALL_BODY_BYTES:
             pieces = [head]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from heavylift_local.s3 import testing
 from heavylift_local.s3.testing import RunningS3, send
@@ -100,3 +101,67 @@ def test_access_log(tmp_path: Path) -> None:
     ]
     assert (rows[0]["bucket"], rows[0]["key"], rows[0]["bytes_in"]) == ("staging", "a b", 3)
     assert rows[0]["ms"] > 0
+
+
+def test_a_complete_can_fail_after_its_200(s3: RunningS3, client: Any) -> None:
+    """<Error> in a 200: with or without effect; SDKs take it for an error."""
+    upload = client.create_multipart_upload(Bucket="staging", Key="k")["UploadId"]
+    etag = client.upload_part(Bucket="staging", Key="k", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+    url = s3.presign("POST", f"/staging/k?uploadId={upload}")
+    body = (
+        f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    )
+    for when, stored in (("before", 0), ("after", 1)):
+        s3.admin("PUT", "faults", {"late_errors": {"CompleteMultipartUpload": [1, "InternalError", when]}})
+        assert send(url, "POST", body.encode()).refusal == (200, "InternalError")
+        assert client.list_objects_v2(Bucket="staging")["KeyCount"] == stored
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        with pytest.raises(ClientError, match="InternalError"):
+            client.complete_multipart_upload(Bucket="staging", Key="k", UploadId=upload, MultipartUpload=parts)
+    s3.admin("PUT", "faults", {})
+    assert send(url, "POST", body.encode()).refusal == (200, None)
+
+
+def test_a_clock_that_is_wrong(s3: RunningS3, client: Any) -> None:
+    """The server's clock 20 minutes on: what is signed now is too old."""
+    url = s3.presign("GET", "/staging?list-type=2", expires=900)
+    assert send(url).status == 200
+    s3.admin("PUT", "faults", {"clock_offset_s": 1200})
+    assert send(url).refusal == (403, "AccessDenied")
+    with pytest.raises(ClientError, match="RequestTimeTooSkewed"):
+        client.list_objects_v2(Bucket="staging")
+    s3.admin("PUT", "faults", {"clock_offset_s": -1200})
+    assert send(url).refusal == (403, "AccessDenied")
+    s3.admin("PUT", "faults", {})
+    assert send(url).status == 200
+
+
+def test_faults_of_one_caller(tmp_path: Path) -> None:
+    """Only the one that is named fails; everybody else goes by the common faults."""
+    other = {**testing.developer(), "name": "other", "access_key": "OTHER"}
+    with testing.running_s3(tmp_path, callers=[testing.developer(), other]) as s3:
+        s3.admin("PUT", "faults", {"callers": {"other": {"errors": {"ListObjectsV2": [1, 503, "SlowDown"]}}}})
+        s3.client().list_objects_v2(Bucket="staging")
+        with pytest.raises(ClientError, match="SlowDown"):
+            s3.client("OTHER").list_objects_v2(Bucket="staging")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"late_errors": {"PutObject": [1, "InternalError"]}},
+        {"late_errors": {"CopyObject": [1]}},
+        {"late_errors": {"CopyObject": [2, "InternalError"]}},
+        {"callers": {"x": {"clock_offset_s": 1}}},
+        {"callers": {"x": 1}},
+        {"calls": {"x": {"PutObject": 0}}},
+        {"clock_offset_s": "soon"},
+    ],
+)
+def test_documents_that_are_no_faults(s3: RunningS3, document: Any) -> None:
+    """400, and the faults in force stay."""
+    s3.admin("PUT", "faults", {"errors": {"*": [1, 503, "SlowDown"]}})
+    token = {"x-local-token": testing.ADMIN_TOKEN}
+    answer = send(f"{s3.endpoint}/_local/faults", "PUT", json.dumps(document).encode(), token)
+    assert answer.status == 400
+    assert send(s3.presign("GET", "/staging")).status == 503
