@@ -18,7 +18,6 @@ from typing import Any
 from moto.events.models import EventPattern
 
 REVERSE_WINDOW_S = 0.3  # events that come this close together change places
-EVENT_BYTES_MAX = 256 * 1024  # EventBridge quota for one entry
 
 logger = logging.getLogger(__name__)
 

@@ -72,8 +72,8 @@ def prepare(
 ) -> list[str]:
     """Makes the topology's buckets; the names of those that were not there before. Raises ExternalError.
 
-    A bucket must come to be, and a versioned one be versioned: the functions rely on it. CORS is for browsers and
-    is left alone where we may not set it.
+    A bucket must come to be. Versions and CORS are asked for and left alone where we may not set them: without
+    versions a store object that is written again replaces the old one, without CORS browsers cannot upload.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -83,12 +83,8 @@ def prepare(
         try:
             if _create(s3, name, region):
                 made.append(name)
-            if bucket.versioned:
-                s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         except (ClientError, BotoCoreError) as error:
             raise ExternalError(f"bucket {name}: {error}") from None
-        if not bucket.cors_methods:
-            continue
         rule = {
             "AllowedOrigins": list(origins),
             "AllowedMethods": list(bucket.cors_methods),
@@ -97,7 +93,13 @@ def prepare(
             "MaxAgeSeconds": 3000,
         }
         try:
-            s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})
+            if bucket.versioned:
+                s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("bucket %s keeps no versions: %s", name, error)
+        try:
+            if bucket.cors_methods:
+                s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})
         except (ClientError, BotoCoreError) as error:
             logger.warning("bucket %s keeps its own CORS rules: %s", name, error)
     return made

@@ -32,7 +32,8 @@ def marked(marker: bytes) -> list[int]:
                 continue
             parents[pid] = int(fields[1])
             with open(f"/proc/{pid}/environ", "rb") as environ:
-                if marker in environ.read().split(b"\0"):
+                # A folder below the marked one is a function's own.
+                if any(entry == marker or entry.startswith(marker + b"/") for entry in environ.read().split(b"\0")):
                     members.add(pid)
         except OSError:
             continue
@@ -58,6 +59,7 @@ def sweep(marker: bytes, grace_s: float = GRACE_S) -> None:
     left = marked(marker)
     if grace_s and left:
         signal_all(left, signal.SIGTERM)
+        signal_all(left, signal.SIGCONT)  # an idle function is stopped and would not hear it
         until = time.monotonic() + grace_s
         while left and time.monotonic() < until:
             time.sleep(0.02)

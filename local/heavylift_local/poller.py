@@ -42,7 +42,7 @@ class Found:
 
     @property
     def mark(self) -> str:
-        return self.version or f"{self.etag} {self.modified_ms}"
+        return f"{self.version or ''} {self.etag} {self.modified_ms}"
 
 
 def period_seconds(scale: float) -> float:
@@ -143,4 +143,6 @@ class Poller:
             for one in page.get(field, []):
                 modified_ms = round(one["LastModified"].timestamp() * 1000)
                 version = one.get("VersionId") if watch.versioned else None
+                # A bucket that keeps no versions names each "null".
+                version = None if version == "null" else version
                 yield Found(one["Key"], one["Size"], one["ETag"].strip('"'), modified_ms, version)

@@ -36,7 +36,13 @@ from heavylift_local.gateway.server import Gateway
 from heavylift_local.local_api import LocalEndpoints
 from heavylift_local.poller import Poller, Watch, period_seconds
 from heavylift_local.runtime import processes
-from heavylift_local.runtime.child import Launch, Outcome
+from heavylift_local.runtime.child import (
+    ASYNC_PAYLOAD_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    Launch,
+    Outcome,
+    error_payload,
+)
 from heavylift_local.runtime.pool import Fault, Pool
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
 from heavylift_local.sources import QueueSource, Schedule, retry_delays, scheduled_event
@@ -333,6 +339,8 @@ class Stack:
                 function.memory_mb,
                 function.timeout_s,
                 self.folder / "logs" / f"{function.name}.log",
+                function.ephemeral_mb,
+                self.scratch,
             )
             self.pools[function.name] = Pool(launch, plan.children_max(function), census)
 
@@ -453,9 +461,15 @@ class Stack:
         """S3's events wait outside while this is held."""
         return self._event_gate
 
-    def invoke(self, function: str, event: object, wait_seconds: float = 3600.0) -> Outcome:
-        """Runs a function now; KeyError when there is none of that name."""
-        return self.pools[function].invoke(json.dumps(event).encode(), wait_seconds=wait_seconds)
+    def invoke(
+        self, function: str, event: object, wait_seconds: float = 3600.0, bytes_max: int = PAYLOAD_BYTES_MAX
+    ) -> Outcome:
+        """Runs a function now; KeyError when there is none of that name. ``too_large`` for an event over the limit."""
+        pool, payload = self.pools[function], json.dumps(event).encode()
+        if len(payload) > bytes_max:
+            message = f"{len(payload)} byte payload is too large for the invocation (limit {bytes_max} bytes)"
+            return Outcome("", False, error_payload("RequestTooLargeException", message), "too_large")
+        return pool.invoke(payload, wait_seconds=wait_seconds)
 
     def _invoke_http(self, function: str, event: dict[str, Any], wait_seconds: float) -> Outcome:
         return self.invoke(function, event, wait_seconds)
@@ -464,7 +478,7 @@ class Stack:
         """An asynchronous invocation: what fails is tried twice more, as Lambda does."""
         event = scheduled_event(f"heavylift-{name}", self.region, plan.ACCOUNT)
         for delay in (*retry_delays(self.scale), None):
-            outcome = self.invoke(name, event)
+            outcome = self.invoke(name, event, bytes_max=ASYNC_PAYLOAD_BYTES_MAX)
             if outcome.ok or self._stopped.is_set():
                 return
             logger.warning("scheduled %s: %s", name, outcome.payload.decode(errors="replace")[:500])

@@ -7,8 +7,11 @@ clock and liveness until the answer is there, and kills the child's whole family
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -20,8 +23,10 @@ from heavylift_local.runtime import processes
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024  # synchronous response payload, AWS Lambda quotas
+ASYNC_PAYLOAD_BYTES_MAX = 1024 * 1024  # asynchronous event, raised from 256 KB in 2025
 POLL_FIRST_S, POLL_S = 0.005, 0.015  # how often a busy child is looked at
-INIT_SECONDS_MAX = 60.0  # Lambda gives 10 s; a cold import on a busy laptop may need more
+INIT_SECONDS_MAX = 10.0  # AWS Lambda developer guide, "Lambda execution environment lifecycle"
+STORAGE_LOOK_S = 0.25  # adding up a folder costs more than looking at memory
 VERSION = "$LATEST"
 
 
@@ -37,6 +42,10 @@ class Launch:
     memory_mb: int
     timeout_s: float
     log: Path
+    ephemeral_mb: int = 512
+    temporary: Path | None = None
+    """Where each child gets a folder of its own, its /tmp; None leaves TMPDIR as it is in ``environment``."""
+    init_seconds_max: float = INIT_SECONDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,8 @@ class Outcome:
     ok: bool
     payload: bytes
     kind: str
-    """answered, raised (by the handler), init, exit, memory, timeout, killed (by a fault), too_large, throttled"""
+    """answered, raised (by the handler), init, exit, memory, storage, timeout, killed (by a fault), too_large,
+    throttled"""
     duration_ms: float = 0.0
     peak_bytes: int = 0
 
@@ -149,6 +159,10 @@ class Child:
         self._killed_by_fault = False
         day = time.strftime("%Y/%m/%d", time.gmtime())
         stream = f"{day}/[{VERSION}]{uuid.uuid4().hex}"
+        self._folder: Path | None = None
+        if launch.temporary is not None:
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{launch.name}-", dir=launch.temporary))
+        self._frozen = False
         self._marker = f"AWS_LAMBDA_LOG_STREAM_NAME={stream}".encode()
         self._process = subprocess.Popen(
             launch.command,
@@ -157,6 +171,7 @@ class Child:
                 **launch.environment,
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.port}",
                 "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+                **({"TMPDIR": str(self._folder)} if self._folder is not None else {}),
             },
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -182,10 +197,21 @@ class Child:
         with self._condition:
             self._asked = True
             self._condition.notify_all()
+            if self._next is None and not self._closed:
+                # It has sent its request and waits for the answer: no moment is safer.
+                self._signal(signal.SIGSTOP)
+                self._frozen = True
             while self._next is None and not self._closed:
                 self._condition.wait()
             invocation, self._next = self._next, None
             return invocation, self._deadline_ms
+
+    def _signal(self, number: int) -> None:
+        """To the child and what it started in its own session."""
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # it is gone, or not yet the leader of its group
 
     def answered(self, request_id: str, ok: bool, payload: bytes, kind: str) -> None:
         with self._condition:
@@ -199,9 +225,10 @@ class Child:
 
     # Called by whoever invokes.
 
-    def wait_ready(self, memory_mb: int) -> Outcome | None:
+    def wait_ready(self, memory_mb: int, seconds_max: float | None = None) -> Outcome | None:
         """None when the runtime has imported the handler and asks for work; else why it never will."""
-        until = self._started + INIT_SECONDS_MAX
+        limit_s = self.launch.init_seconds_max if seconds_max is None else seconds_max
+        until = self._started + limit_s
         while True:
             with self._condition:
                 if self._asked:
@@ -223,8 +250,9 @@ class Child:
                 return self._failed("", "memory")
             if time.monotonic() > until:
                 self.kill()
-                message = f"Init phase timed out after {INIT_SECONDS_MAX:.2f} seconds"
-                return Outcome("", False, error_payload("Sandbox.Timedout", message), "timeout")
+                self._write(f"INIT_REPORT Init Duration: {limit_s * 1000:.2f} ms\tPhase: init\tStatus: timeout\n")
+                message = f"Task timed out after {limit_s:.2f} seconds"
+                return Outcome("", False, error_payload("Sandbox.Timedout", message), "init_timeout")
 
     def invoke(self, invocation: Invocation) -> Outcome:
         """Runs one event to its end. After a kill the child is dead: ask ``alive``."""
@@ -236,12 +264,16 @@ class Child:
             self._answer = None
             self._next = invocation
             self._deadline_ms = int((time.time() + invocation.timeout_s) * 1000)
+            if self._frozen:
+                self._signal(signal.SIGCONT)
+                self._frozen = False
             self._condition.notify_all()
         limit_bytes = invocation.memory_mb * 1024 * 1024
         kill_at = None if invocation.kill_after_s is None else started + invocation.kill_after_s
         peak = 0
         pause = POLL_FIRST_S
         outcome: Outcome | None = None
+        storage_at = started + STORAGE_LOOK_S
         while outcome is None:
             with self._condition:
                 if self._answer is None:
@@ -266,6 +298,9 @@ class Child:
             elif held > limit_bytes:
                 self.kill()
                 outcome = self._failed(request_id, "memory")
+            elif now >= storage_at and self._stored_bytes() > self.launch.ephemeral_mb * 1024 * 1024:
+                self.kill()
+                outcome = self._failed(request_id, "storage")
             elif now > deadline:
                 self.kill()
                 message = f"Task timed out after {invocation.timeout_s:.2f} seconds"
@@ -276,6 +311,8 @@ class Child:
             elif kill_at is not None and now >= kill_at:
                 self.kill()
                 outcome = self._failed(request_id, "killed")
+            if now >= storage_at:
+                storage_at = time.monotonic() + STORAGE_LOOK_S
         duration_ms = (time.monotonic() - started) * 1000
         peak = max(peak, self._last_peak if not self.alive else processes.private_bytes(self.pid))
         self._report(invocation, duration_ms, peak)
@@ -307,6 +344,21 @@ class Child:
             self.kill()
         self._server.stop()
         self._log.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stored_bytes(self) -> int:
+        """What lies in the child's /tmp, in blocks that are really there."""
+        if self._folder is None:
+            return 0
+        total = 0
+        for folder, _, files in os.walk(self._folder):
+            for name in files:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                except OSError:
+                    continue  # removed meanwhile
+        return total
 
     def _exit_message(self) -> str:
         code = self._process.poll()

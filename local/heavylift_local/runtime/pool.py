@@ -79,13 +79,19 @@ class Pool:
         try:
             fault = self.fault
             memory_mb = fault.memory_mb or self.launch.memory_mb
+            timeout_s = fault.timeout_s or self.launch.timeout_s
             outcome = child.wait_ready(memory_mb)
+            if outcome is not None and outcome.kind == "init_timeout":
+                # Lambda initialises once more, now within the invocation's own time.
+                self._release(child, None)
+                child = self._acquire(time.monotonic() + wait_seconds) or child
+                outcome = child.wait_ready(memory_mb, timeout_s) if child.alive else outcome
             if outcome is None:
                 outcome = child.invoke(
                     Invocation(
                         payload,
                         inside.header(),
-                        fault.timeout_s or self.launch.timeout_s,
+                        timeout_s,
                         memory_mb,
                         self._kill_after(fault),
                         fault.kill_after_ms is None,
