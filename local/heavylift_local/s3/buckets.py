@@ -1,7 +1,7 @@
 """Bucket operations: what there is, where, with which rules."""
 
 from heavylift_local.s3.config import BUCKET_NAME
-from heavylift_local.s3.errors import S3Error, invalid_argument
+from heavylift_local.s3.errors import S3Error, invalid_argument, not_implemented
 from heavylift_local.s3.listing import decode_token, encode_token
 from heavylift_local.s3.multipart import owner, page_number
 from heavylift_local.s3.objects import body_length
@@ -12,6 +12,7 @@ from heavylift_local.s3.xml import Reader, document, element, timestamp
 
 XML = ("Content-Type", "application/xml")
 PAGE_MAX = 10_000  # S3: buckets on one page
+OWNED = "BucketOwnerEnforced"  # what S3 gives a new bucket since 2023: no ACLs
 LOCATION_BYTES_MAX = 64 * 1024  # a CreateBucketConfiguration is a few hundred bytes
 # AWS's regions as of 2026, "EU" being the old name of eu-west-1.
 REGIONS = frozenset(
@@ -93,6 +94,11 @@ def create_bucket(service: Service, request: Request) -> Response:
     if not BUCKET_NAME.match(request.bucket):
         raise S3Error("InvalidBucketName", fields={"BucketName": request.bucket})
     region = service.config.region
+    if request.headers.get("x-amz-object-ownership", OWNED) != OWNED:
+        raise not_implemented("x-amz-object-ownership")
+    if request.headers.get("x-amz-acl", "private") != "private":
+        message = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+        raise S3Error("InvalidBucketAclWithObjectOwnership", message, status=400)
     _check_location(_location(request), region)
     with service.store.writing() as tx:
         # S3 takes it for done in us-east-1, and only there (recorded).

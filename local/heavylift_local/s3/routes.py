@@ -86,7 +86,7 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
         buckets.create_bucket,
         "s3:CreateBucket",
         "",
-        CHECKSUM_HEADERS,
+        CHECKSUM_HEADERS | {"x-amz-acl", "x-amz-object-ownership"},
         needs_bucket=False,
         takes_body=True,
     ),
