@@ -141,7 +141,7 @@ def _check_location(wanted: str | None, region: str) -> None:
         or (wanted is None and region == "us-east-1")
     ):
         return
-    if wanted is not None and (wanted == "us-east-1" or wanted not in REGIONS):
+    if region == "us-east-1" and (wanted == "us-east-1" or wanted not in REGIONS):
         fields = {"LocationConstraint": wanted}
         message = "The specified location-constraint is not valid"
         raise S3Error("InvalidLocationConstraint", message, status=400, fields=fields)

@@ -17,7 +17,7 @@ META = "x-amz-meta-"
 STORAGE_CLASSES = frozenset(
     {"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"}
 )
-ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE", "OUTPOSTS", "SNOW", "EXPRESS_ONEZONE"})
+ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE", "SNOW", "EXPRESS_ONEZONE"})
 
 # x-amz-* headers of requests that write an object.
 WRITE_HEADERS = frozenset({META, "x-amz-acl", "x-amz-tagging", "x-amz-storage-class", "x-amz-server-side-encryption"})
