@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,20 @@ from heavylift import settings as settings_module
 # Timing is never asserted: a busy machine is no failure.
 hypothesis.settings.register_profile("heavylift", deadline=None)
 hypothesis.settings.load_profile("heavylift")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--s3-endpoint",
+        metavar="URL",
+        help="run the stacks of tests/interop on this S3 (credentials: AWS's own environment variables)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if endpoint := config.getoption("--s3-endpoint"):
+        # What `heavylift up` reads by itself, so that every stack of the run is meant.
+        os.environ["HEAVYLIFT_S3_ENDPOINT"] = str(endpoint)
 
 
 @pytest.fixture
