@@ -1,6 +1,7 @@
 """The server's configuration as plain values, read from one JSON document. No I/O but `load`.
 
-{"port":0,"data":DIR,"region":R,"account":A,"admin_token":T,"buckets":[{"name","versioned","cors":[rule]}],
+{"port":0,"data":DIR,"region":R,"account":A,"admin_token":T,"buckets":[{"name","versioned","cors":[rule],
+ "lifecycle":[rule],"policy":{"signature_age_max_s":N}}],"time_scale":1,
  "callers":[{"name","access_key","secret_key","session_token","session_expires","allow":[{"actions","resources"}]}],
  "event_sink":URL|null,"call_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|[HOST]|null,"pin_region":bool}
 A field that is not known is an error: a misspelt limit must not be silently ignored.
@@ -12,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from heavylift_local.s3 import lifecycle
+from heavylift_local.s3.lifecycle import Rule
 
 # Amazon S3 user guide, "General purpose bucket naming rules": 3 to 63 of [a-z0-9.-], letter or digit at both ends
 # (of every label, as DNS has it).
@@ -45,6 +49,8 @@ class BucketConfig:
     name: str
     versioned: bool = False
     cors: tuple[CorsRule, ...] = ()
+    lifecycle: tuple[Rule, ...] = ()
+    signature_age_max_s: int | None = None  # older signatures in a query are denied by the bucket's policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Config:
     call_sink: str | None = None  # told of calls that a fault lets nobody survive, see heavylift_local.traps
     access_log: Path | None = None
     fsync: bool = False
+    time_scale: float = 1.0  # a day of the lifecycle rules lasts 86,400 / time_scale seconds
     domains: tuple[str, ...] = ()  # virtual-host style: <bucket>.<domain>; none: path style only
     pin_region: bool = False  # True: only signatures for `region`, as the real service; False: for any region
 
@@ -105,7 +112,7 @@ def parse_cors_rule(raw: Mapping[str, Any]) -> CorsRule:
 def parse(raw: Mapping[str, Any]) -> Config:
     """Configuration values from decoded JSON. Raises ConfigError."""
     fields = {"port", "data", "region", "account", "admin_token", "buckets", "callers", "event_sink", "access_log"}
-    _known(raw, fields | {"fsync", "domain", "pin_region", "call_sink"}, "configuration")
+    _known(raw, fields | {"fsync", "domain", "pin_region", "call_sink", "time_scale"}, "configuration")
     if not raw.get("data"):
         raise ConfigError("the configuration needs data: a directory")
     callers = tuple(_caller(c) for c in raw.get("callers") or ())
@@ -122,6 +129,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         event_sink=raw.get("event_sink"),
         call_sink=raw.get("call_sink"),
         access_log=Path(raw["access_log"]) if raw.get("access_log") else None,
+        time_scale=_scale(raw.get("time_scale", 1)),
         fsync=bool(raw.get("fsync", False)),
         domains=_domains(raw.get("domain")),
         pin_region=bool(raw.get("pin_region", False)),
@@ -135,16 +143,35 @@ def _domains(raw: object) -> tuple[str, ...]:
     return tuple(name.lower().strip(".") for name in names)
 
 
+def _scale(raw: object) -> float:
+    if not isinstance(raw, (int, float)) or isinstance(raw, bool) or not 1 <= raw <= 1_000_000:
+        raise ConfigError("time_scale is a number from 1 to 1,000,000")
+    return float(raw)
+
+
 def load(path: Path) -> Config:
     return parse(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _bucket(raw: Mapping[str, Any]) -> BucketConfig:
-    _known(raw, {"name", "versioned", "cors"}, "bucket")
+    _known(raw, {"name", "versioned", "cors", "lifecycle", "policy"}, "bucket")
     if not BUCKET_NAME.match(str(raw.get("name"))):
         raise ConfigError(f"not a bucket name: {raw.get('name')!r}")
+    policy = raw.get("policy") or {}
+    _known(policy, {"signature_age_max_s"}, "policy")
+    age = policy.get("signature_age_max_s")
+    if age is not None and (not isinstance(age, int) or age < 1):
+        raise ConfigError("signature_age_max_s is a positive number of seconds")
+    try:
+        rules = lifecycle.from_json(raw.get("lifecycle") or ())
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return BucketConfig(
-        raw["name"], bool(raw.get("versioned", False)), tuple(parse_cors_rule(r) for r in raw.get("cors") or ())
+        raw["name"],
+        bool(raw.get("versioned", False)),
+        tuple(parse_cors_rule(r) for r in raw.get("cors") or ()),
+        rules,
+        age,
     )
 
 

@@ -172,6 +172,7 @@ def copy_object(service: Service, request: Request) -> Response:
         tx.hold(extents)
         record = service.put(tx, request, bucket, record, "CopyObject")
     answer_headers = [("Content-Type", "application/xml"), *version_header(bucket, record)]
+    answer_headers += service.expiration(bucket, record)
     if source_bucket.versioning:
         answer_headers.append(("x-amz-copy-source-version-id", source.version))
     parts = [

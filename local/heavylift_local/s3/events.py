@@ -71,7 +71,9 @@ def created(record: ObjectRecord, reason: str, origin: Origin, *, versioned: boo
     return _envelope("Object Created", record.bucket, origin, object_, {"reason": reason})
 
 
-def deleted(bucket: str, key: str, seq: int, origin: Origin, *, version: str | None, marker: bool) -> str:
+def deleted(
+    bucket: str, key: str, seq: int, origin: Origin, *, version: str | None, marker: bool, reason: str = "DeleteObject"
+) -> str:
     """*marker*: a delete marker was made; else bytes (or a marker) went for good."""
     object_: dict[str, object] = {"key": key}
     if marker:
@@ -80,7 +82,7 @@ def deleted(bucket: str, key: str, seq: int, origin: Origin, *, version: str | N
         object_["version-id"] = version
     object_["sequencer"] = sequencer(seq)
     kind = "Delete Marker Created" if marker else "Permanently Deleted"
-    return _envelope("Object Deleted", bucket, origin, object_, {"reason": "DeleteObject", "deletion-type": kind})
+    return _envelope("Object Deleted", bucket, origin, object_, {"reason": reason, "deletion-type": kind})
 
 
 class Outbox:

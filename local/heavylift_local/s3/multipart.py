@@ -68,7 +68,7 @@ def create_multipart_upload(service: Service, request: Request) -> Response:
     with service.store.writing() as tx:
         service.bucket(request.bucket)
         tx.add_upload(tx.sequence(), record)
-    headers = [("Content-Type", "application/xml")]
+    headers = [("Content-Type", "application/xml"), *service.abortion(service.bucket(request.bucket), record)]
     if algorithm and kind:
         headers += [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)]
     parts = [element("Bucket", record.bucket), element("Key", record.key), element("UploadId", record.id)]
@@ -386,7 +386,9 @@ def _commit(
             "version": record.version if bucket.versioning else None,
         }
         tx.finish_upload(upload.seq, digest, json.dumps(answer))
-    return _completed(answer)
+    response = _completed(answer)
+    response.headers += service.expiration(bucket, record)
+    return response
 
 
 def _completed(answer: Mapping[str, object]) -> Response:
@@ -449,7 +451,8 @@ def list_parts(service: Service, request: Request) -> Response:
         if upload.algorithm:
             inner.append(element(f"Checksum{upload.algorithm}", part.checksum))
         parts.append(f"<Part>{''.join(inner)}</Part>")
-    return Response(headers=[("Content-Type", "application/xml")], body=document("ListPartsResult", parts))
+    headers = [("Content-Type", "application/xml"), *service.abortion(service.bucket(upload.bucket), upload)]
+    return Response(headers=headers, body=document("ListPartsResult", parts))
 
 
 def owner(name: str, account: str) -> str:

@@ -97,7 +97,14 @@ def put_object(service: Service, request: Request) -> Response:
             record = service.put(tx, request, bucket, record, "PutObject")
         if writer.size:
             writer.keep()
-    return Response(headers=[("ETag", f'"{record.etag}"'), *checksum_headers(record), *version_header(bucket, record)])
+    return Response(
+        headers=[
+            ("ETag", f'"{record.etag}"'),
+            *checksum_headers(record),
+            *version_header(bucket, record),
+            *service.expiration(bucket, record),
+        ]
+    )
 
 
 def find(
@@ -153,7 +160,7 @@ def _read(service: Service, request: Request, *, with_body: bool) -> Response:
     with service.store.reading() as db:
         record = find(service, request, db, bucket, request.key, version)
     check_read(request.headers, record)
-    headers = object_headers(request, bucket, record)
+    headers = object_headers(request, bucket, record) + service.expiration(bucket, record)
     wanted_range = request.headers.get("range") if range_applies(request.headers, record) else None
     offset, length, partial = 0, record.size, False
     with_checksum = request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"

@@ -34,9 +34,12 @@ def is_allowed(caller: Caller, action: str, resource: str) -> bool:
     return False
 
 
-def denied_sentence(config: Config, caller: Caller, action: str, resource: str) -> str:
-    """The sentence of the AccessDenied that IAM gives for a missing allow."""
+def denied_sentence(config: Config, caller: Caller, action: str, resource: str, *, by_bucket: bool = False) -> str:
+    """The sentence of the AccessDenied that IAM gives for a missing allow, or for a deny *by_bucket*."""
+    reason = f"because no identity-based policy allows the {action} action"
+    if by_bucket:
+        reason = "with an explicit deny in a resource-based policy"
     return (
         f"User: arn:aws:sts::{config.account}:assumed-role/{caller.name} is not authorized to perform: {action} on "
-        f'resource: "{ARN}{resource}" because no identity-based policy allows the {action} action'
+        f'resource: "{ARN}{resource}" {reason}'
     )

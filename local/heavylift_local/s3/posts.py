@@ -128,6 +128,7 @@ def post_object(service: Service, request: Request) -> Response:
         ("Location", f"http://{host}{place}"),
         *checksum_headers(record),
         *version_header(bucket, record),
+        *service.expiration(bucket, record),
     ]
     return _answer(fields, answer, record)
 

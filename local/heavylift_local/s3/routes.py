@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heavylift_local.s3 import attributes, buckets, copies, listing, multipart, objects, objecttags, posts
+from heavylift_local.s3 import attributes, bucketconfig, buckets, copies, listing, multipart, objects, objecttags, posts
 from heavylift_local.s3.auth import QUERY_NAMES
 from heavylift_local.s3.errors import S3Error
 from heavylift_local.s3.headers import CHECKSUM_HEADERS, KEPT, WRITE_HEADERS
@@ -98,6 +98,64 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
     ("GET", "bucket", "cors"): _operation("GetBucketCors", buckets.get_bucket_cors, "s3:GetBucketCORS", "cors"),
     ("GET", "bucket", "versioning"): _operation(
         "GetBucketVersioning", buckets.get_bucket_versioning, "s3:GetBucketVersioning", "versioning"
+    ),
+    ("PUT", "bucket", "cors"): _operation(
+        "PutBucketCors", bucketconfig.put_cors, "s3:PutBucketCORS", "cors", CHECKSUM_HEADERS, takes_body=True
+    ),
+    ("DELETE", "bucket", "cors"): _operation("DeleteBucketCors", bucketconfig.delete_cors, "s3:PutBucketCORS", "cors"),
+    ("PUT", "bucket", "versioning"): _operation(
+        "PutBucketVersioning",
+        bucketconfig.put_versioning,
+        "s3:PutBucketVersioning",
+        "versioning",
+        CHECKSUM_HEADERS,
+        takes_body=True,
+    ),
+    ("GET", "bucket", "lifecycle"): _operation(
+        "GetBucketLifecycleConfiguration",
+        bucketconfig.get_lifecycle,
+        "s3:GetLifecycleConfiguration",
+        "lifecycle",
+    ),
+    ("PUT", "bucket", "lifecycle"): _operation(
+        "PutBucketLifecycleConfiguration",
+        bucketconfig.put_lifecycle,
+        "s3:PutLifecycleConfiguration",
+        "lifecycle",
+        CHECKSUM_HEADERS | {"x-amz-transition-default-minimum-object-size"},
+        takes_body=True,
+    ),
+    ("DELETE", "bucket", "lifecycle"): _operation(
+        "DeleteBucketLifecycle", bucketconfig.delete_setting, "s3:PutLifecycleConfiguration", "lifecycle"
+    ),
+    ("GET", "bucket", "policy"): _operation("GetBucketPolicy", bucketconfig.get_policy, "s3:GetBucketPolicy", "policy"),
+    ("GET", "bucket", "policyStatus"): _operation(
+        "GetBucketPolicyStatus", bucketconfig.get_policy_status, "s3:GetBucketPolicyStatus", "policyStatus"
+    ),
+    ("PUT", "bucket", "policy"): _operation(
+        "PutBucketPolicy",
+        bucketconfig.put_policy,
+        "s3:PutBucketPolicy",
+        "policy",
+        CHECKSUM_HEADERS | {"x-amz-confirm-remove-self-bucket-access"},
+        takes_body=True,
+    ),
+    ("DELETE", "bucket", "policy"): _operation(
+        "DeleteBucketPolicy", bucketconfig.delete_setting, "s3:DeleteBucketPolicy", "policy"
+    ),
+    ("GET", "bucket", "tagging"): _operation(
+        "GetBucketTagging", bucketconfig.get_tagging, "s3:GetBucketTagging", "tagging"
+    ),
+    ("PUT", "bucket", "tagging"): _operation(
+        "PutBucketTagging",
+        bucketconfig.put_tagging,
+        "s3:PutBucketTagging",
+        "tagging",
+        CHECKSUM_HEADERS,
+        takes_body=True,
+    ),
+    ("DELETE", "bucket", "tagging"): _operation(
+        "DeleteBucketTagging", bucketconfig.delete_setting, "s3:PutBucketTagging", "tagging"
     ),
     ("GET", "bucket", ""): _operation("ListObjects", listing.list_objects, "s3:ListBucket", _LIST + "marker"),
     ("GET", "bucket", "list-type"): _operation(

@@ -39,6 +39,7 @@ from heavylift_local.s3.request import (
 )
 from heavylift_local.s3.service import Service
 from heavylift_local.s3.store import Store
+from heavylift_local.s3.sweeper import Sweeper
 from heavylift_local.s3.wire import (
     GOODBYE_SECONDS,
     LINGER_SECONDS,
@@ -83,7 +84,7 @@ class S3Server:
         except BlockingIOError:
             self._lock_file.close()
             raise RuntimeError(f"{config.data} is in use by another server") from None
-        self.store = Store(config.data, fsync=config.fsync)
+        self.store = Store(config.data, fsync=config.fsync, account=config.account)
         self.store.configure(config.buckets)
         self.outbox = Outbox(self.store, config.event_sink)
         callers = {caller.access_key: caller for caller in config.callers}
@@ -96,6 +97,8 @@ class S3Server:
         self._socket.listen(BACKLOG)
         self.port: int = self._socket.getsockname()[1]
         self.outbox.start()
+        self.sweeper = Sweeper(self.service)
+        self.sweeper.start()
         self._acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
         self._acceptor.start()
         return self
@@ -130,6 +133,7 @@ class S3Server:
                 connection.interrupt()
         for thread in threads:
             thread.join(1)
+        self.sweeper.stop()
         self.outbox.stop()
         self.store.close()
         self._log.close()

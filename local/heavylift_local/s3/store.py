@@ -18,8 +18,11 @@ from typing import Any
 
 from heavylift_local.s3 import versions
 from heavylift_local.s3.blobs import Blobs
+from heavylift_local.s3.bucketpolicy import BucketPolicy, signature_age_policy
+from heavylift_local.s3.bucketpolicy import parse as parse_policy
 from heavylift_local.s3.config import BucketConfig, CorsRule, parse_cors_rule
 from heavylift_local.s3.extents import Extent, unpack
+from heavylift_local.s3.lifecycle import Rule, from_json
 from heavylift_local.s3.versions import NULL
 
 READERS = 8  # connections for reading; more threads than that wait for one, a query takes well under a millisecond
@@ -50,6 +53,8 @@ CREATE TABLE IF NOT EXISTS parts(
   upload INTEGER NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
   modified INTEGER NOT NULL, crc64 TEXT NOT NULL, checksum TEXT, extents BLOB NOT NULL,
   PRIMARY KEY(upload, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bucket_settings(
+  bucket TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(bucket, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL);
 """
 
@@ -63,6 +68,9 @@ class Bucket:
     created: int  # milliseconds since 1970
     versioning: str  # "", "Enabled" or "Suspended"
     cors: tuple[CorsRule, ...]
+    lifecycle: tuple[Rule, ...] = ()
+    policy: BucketPolicy | None = None
+    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +354,25 @@ class Writing(Reading):
     def set_tags(self, record: ObjectRecord, tags: Tags) -> None:
         self.db.execute("UPDATE objects SET tags=? WHERE seq=?", (pack_tags(tags), record.seq))
 
+    def set_cors(self, name: str, rules: Sequence[CorsRule]) -> None:
+        text = json.dumps([rule.as_json() for rule in rules])
+        self.db.execute("UPDATE buckets SET cors=? WHERE name=?", (text, name))
+        self.buckets_changed = True
+
+    def set_versioning(self, name: str, status: str) -> None:
+        self.db.execute("UPDATE buckets SET versioning=? WHERE name=?", (status, name))
+        self.buckets_changed = True
+
+    def set_setting(self, bucket: str, name: str, value: str | None) -> None:
+        """One of lifecycle, policy, tags; None removes it."""
+        if value is None:
+            self.db.execute("DELETE FROM bucket_settings WHERE bucket=? AND name=?", (bucket, name))
+        else:
+            self.db.execute("INSERT OR REPLACE INTO bucket_settings VALUES(?,?,?)", (bucket, name, value))
+        self.buckets_changed = True
+
     def drop_bucket(self, name: str) -> None:
+        self.db.execute("DELETE FROM bucket_settings WHERE bucket=?", (name,))
         self.db.execute("DELETE FROM buckets WHERE name=?", (name,))
         self.buckets_changed = True
 
@@ -354,7 +380,8 @@ class Writing(Reading):
 class Store:
     """The SQLite file and the folder of bytes behind it."""
 
-    def __init__(self, root: Path, *, fsync: bool = False) -> None:
+    def __init__(self, root: Path, *, fsync: bool = False, account: str = "000000000000") -> None:
+        self._account = account
         root.mkdir(parents=True, exist_ok=True)
         self._path = str(root / "records.sqlite")
         self._fsync = fsync
@@ -385,16 +412,36 @@ class Store:
 
     def _load_buckets(self) -> None:
         rows = self._writer.execute("SELECT name, created, versioning, cors FROM buckets ORDER BY name").fetchall()
-        self.buckets = {
-            row[0]: Bucket(row[0], row[1], row[2], tuple(parse_cors_rule(rule) for rule in json.loads(row[3])))
-            for row in rows
-        }
+        settings: dict[str, dict[str, str]] = {}
+        for bucket, name, value in self._writer.execute("SELECT bucket, name, value FROM bucket_settings"):
+            settings.setdefault(bucket, {})[name] = value
+        self.buckets = {row[0]: self._bucket(row, settings.get(row[0], {})) for row in rows}
+
+    def _bucket(self, row: Sequence[Any], settings: Mapping[str, str]) -> Bucket:
+        name = row[0]
+        policy = settings.get("policy")
+        return Bucket(
+            name,
+            row[1],
+            row[2],
+            tuple(parse_cors_rule(rule) for rule in json.loads(row[3])),
+            from_json(json.loads(settings.get("lifecycle", "[]"))),
+            None if policy is None else parse_policy(policy, name, self._account),
+            unpack_tags(settings.get("tags")),
+        )
 
     def configure(self, buckets: Iterable[BucketConfig]) -> None:
-        """Buckets of the configuration exist, with its versioning and CORS; others stay as they are."""
+        """Buckets of the configuration exist, with its versioning, CORS, lifecycle and policy; others stay as they
+        are, and so do a lifecycle and a policy that the configuration does not speak of."""
         with self.writing() as tx:
             for bucket in buckets:
                 tx.add_bucket(bucket.name, "Enabled" if bucket.versioned else "", bucket.cors)
+                if bucket.lifecycle:
+                    rules = json.dumps([rule.as_json() for rule in bucket.lifecycle])
+                    tx.set_setting(bucket.name, "lifecycle", rules)
+                if bucket.signature_age_max_s is not None:
+                    text = signature_age_policy(bucket.name, bucket.signature_age_max_s)
+                    tx.set_setting(bucket.name, "policy", text)
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:

@@ -148,8 +148,8 @@ def test_session_tokens(tmp_path: Any) -> None:
     ("method", "path", "status"),
     [
         ("GET", "/staging?acl", 501),
-        ("GET", "/staging?lifecycle", 501),
-        ("PUT", "/staging?cors", 501),
+        ("GET", "/staging?replication", 501),
+        ("PUT", "/staging?notification", 501),
         ("GET", "/staging/k?torrent", 501),
         ("GET", "/staging/k?foo=bar", 501),
         ("POST", "/staging/k?restore", 501),
