@@ -51,9 +51,9 @@ def check_write_headers(headers: Mapping[str, str]) -> None:
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that are stored with an object; aws-chunked is a framing and not kept."""
     kept = {name: headers[name] for name in KEPT if headers.get(name)}
-    if "content-encoding" in kept:
+    if "aws-chunked" in kept.get("content-encoding", ""):
         encodings = [e.strip() for e in kept["content-encoding"].split(",") if e.strip() != "aws-chunked"]
-        kept["content-encoding"] = ",".join(encodings)
+        kept["content-encoding"] = ", ".join(encodings)
         if not encodings:
             del kept["content-encoding"]
     storage = headers.get("x-amz-storage-class")

@@ -172,9 +172,9 @@ def _read(service: Service, request: Request, *, with_body: bool) -> Response:
         count = parts_count(record)
         if count is not None:
             headers.append(("x-amz-mp-parts-count", str(count)))
-            if with_checksum and digest and record.algorithm and record.checksum_type == checksums.COMPOSITE:
+            if with_checksum and digest and record.algorithm and record.checksum_type:
                 name = checksums.HEADER + record.algorithm.lower()
-                headers += [(name, checksums.encode(digest)), ("x-amz-checksum-type", checksums.COMPOSITE)]
+                headers += [(name, checksums.encode(digest)), ("x-amz-checksum-type", record.checksum_type)]
         elif with_checksum:
             headers += checksum_headers(record)
     else:
@@ -289,8 +289,8 @@ def delete_objects(service: Service, request: Request) -> Response:
         try:
             action = "s3:DeleteObject" if version is None else "s3:DeleteObjectVersion"
             service.authorize(request, action, f"{bucket.name}/{key}")
-            if version is not None:
-                check_version(version)
+            if version is not None and not versions.is_ours(version):
+                raise S3Error("NoSuchVersion")  # in a list of deletions, and there alone
             with service.store.writing() as tx:
                 if etag is not None:
                     check_delete({"if-match": etag}, tx.current(bucket.name, key), key)

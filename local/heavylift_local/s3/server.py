@@ -255,6 +255,9 @@ class S3Server:
             self.service.authorize(request, operation.action, resource)
         owner = request.headers.get("x-amz-expected-bucket-owner")
         if owner is not None and owner != self.config.account:
+            if not owner.isascii() or not owner.isdigit() or len(owner) != 12:
+                message = f"The value of the expected bucket owner parameter must be an AWS Account ID... [{owner}]"
+                raise S3Error("InvalidBucketOwnerAWSAccountID", message, status=400)
             raise S3Error("AccessDenied")
         check_names(request, operation.parameters, operation.headers)
         if not operation.takes_body and request.headers.get("transfer-encoding"):
@@ -306,9 +309,6 @@ class S3Server:
         headers = list(error.headers.items())
         if error.status == HTTPStatus.NOT_MODIFIED or request.method == "HEAD":
             return Response(error.status, headers)
-        resource = request.target.partition("?")[0]
-        if not error.fields and resource != "/":
-            error.fields = {"Resource": resource}
         body = error_document(error, request.request_id, HOST_ID)
         return Response(error.status, [("Content-Type", "application/xml"), *headers], body)
 
