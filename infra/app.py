@@ -62,7 +62,8 @@ def synthesise(output: Path, context: Mapping[str, object], layers: Path = ROOT 
     from infra.build import build
 
     # No analytics, no stack traces: the assembly holds what the system is, not what made it.
-    app = cdk.App(context=dict(context), outdir=str(output), analytics_reporting=False, stack_traces=False)
+    context = {**context, "aws:cdk:disable-creation-stack-traces": True}
+    app = cdk.App(context=context, outdir=str(output), analytics_reporting=False, stack_traces=False)
     # Asked of the app, because the command line's -c wins over cdk.json.
     keys = {f"{PREFIX}{key}" for key in KEYS} | {key for key in context if key.startswith(PREFIX)}
     told = {key: app.node.try_get_context(key) for key in sorted(keys)}
@@ -82,13 +83,12 @@ def _warn(stacks: Sequence[Stack], config: Config, missing: Sequence[str]) -> No
     for identifier, sentence in told.items():
         Annotations.of(stacks[0]).add_warning_v2(identifier, sentence)
     for name in missing:
-        users = (
-            one for one in stacks if (layers := one.node.try_find_child("Layers")) and layers.node.try_find_child(name)
-        )
-        for stack in users:
-            sentence = f"layer {name} is not built: a stub stands in its place"
-            Annotations.of(stack).add_warning_v2(f"{PREFIX}layer-{name}", sentence)
-            break
+        for stack in stacks:
+            layers = stack.node.try_find_child("Layers")
+            if layers is not None and layers.node.try_find_child(name) is not None:
+                sentence = f"layer {name} is not built: a stub stands in its place"
+                Annotations.of(stack).add_warning_v2(f"{PREFIX}layer-{name}", sentence)
+                break
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -37,16 +38,29 @@ def synthesise(folder: Path, *before: str, **environment: str) -> Assembly:
         env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
+    return _read(folder, done.stderr)
+
+
+def _read(folder: Path, told: str) -> Assembly:
     templates = {
         path.name.removesuffix(".template.json"): json.loads(path.read_text())
         for path in sorted(folder.glob("*.template.json"))
     }
-    return Assembly(folder, templates, done.stderr)
+    return Assembly(folder, templates, told)
 
 
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    """The system as cdk.json describes it."""
+    """The system as cdk.json describes it; made by whichever worker comes first, read by the others."""
     if util.find_spec("aws_cdk") is None:
         pytest.skip("aws-cdk-lib is not installed: pip install -r requirements/infra.lock")
-    return synthesise(tmp_path_factory.mktemp("cdk") / "cdk.out", PYTHONHASHSEED="1")
+    base = tmp_path_factory.getbasetemp()
+    # A worker's folder lies in the run's own.
+    shared = base.parent / "cdk" if "PYTEST_XDIST_WORKER" in os.environ else base / "cdk"
+    shared.mkdir(exist_ok=True)
+    folder, told = shared / "cdk.out", shared / "told.txt"
+    with open(shared / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            told.write_text(synthesise(folder, PYTHONHASHSEED="1").told)
+    return _read(folder, told.read_text())

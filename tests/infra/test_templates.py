@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,7 +27,7 @@ from infra.app import read_context
 from infra.config import Config, read_config
 from tests.infra.conftest import ROOT, Assembly, synthesise
 
-# One worker starts Node for all of them. The first start on a machine unpacks the CDK library: a minute or two.
+# Node runs once or twice at a time, not once a worker. Its first start on a machine unpacks the CDK library: a minute.
 pytestmark = [pytest.mark.xdist_group("infra"), pytest.mark.timeout(600)]
 
 CONFIG = read_config({k: v for k, v in read_context(ROOT / "cdk.json").items() if k.startswith("heavylift:")})
@@ -528,6 +530,40 @@ def test_two_syntheses_are_the_same(assembly: Assembly, tmp_path: Path) -> None:
     first = content(assembly.folder)
     assert first == content(second.folder)
     assert "manifest.json" in first
+
+
+def test_the_command_line_has_the_last_word(assembly: Assembly, tmp_path: Path) -> None:
+    """``cdk -c`` wins over cdk.json; the app itself compares, so that its success is agreement under that choice."""
+    context = {
+        "heavylift:deployment": "other",
+        "heavylift:origins": "",
+        "heavylift:jwtIssuer": "https://login.example/",
+        "heavylift:settings": '{"LOG_LEVEL": "DEBUG"}',
+    }
+    told = synthesise(tmp_path / "cdk.out", CDK_CONTEXT_JSON=json.dumps(context))
+
+    assert set(told.templates) == {name.replace("heavylift-", "other-") for name in STACKS}
+    for _, _, function in resources(told, "AWS::Lambda::Function"):
+        assert function["Properties"]["Environment"]["Variables"]["LOG_LEVEL"] == "DEBUG"
+    assert "Cors" not in json.dumps(told.templates)
+    assert "placeholder" not in told.told
+    assert "placeholder" in assembly.told
+
+
+def test_a_wrong_choice_is_a_sentence(assembly: Assembly, tmp_path: Path) -> None:
+    """No traceback, no templates, an exit status that a script sees."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "infra" / "app.py"), "--output", str(tmp_path / "cdk.out")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "CDK_CONTEXT_JSON": json.dumps({"heavylift:origins": "*"})},
+    )
+
+    assert done.returncode == 1
+    assert "synth: heavylift:origins" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "cdk.out" / "manifest.json").exists()
 
 
 def test_other_deployments_have_other_names() -> None:
