@@ -329,6 +329,12 @@ REFUSED = [
         {"ArgumentName": "bucket-region"},
     ),
     Refused(
+        "owner-that-is-no-account",
+        lambda s: s.s3.get_object(**s.at(), ExpectedBucketOwner="0000"),
+        400,
+        "InvalidBucketOwnerAWSAccountID",
+    ),
+    Refused(
         "acl-on-a-new-bucket",
         lambda s: s.s3.create_bucket(Bucket=s.bucket + "-x", ACL="public-read"),
         400,
@@ -437,3 +443,26 @@ def test_deleting_what_is_not_there(scene: Scene) -> None:
         assert scene.s3.delete_object(**scene.at("no"))["ResponseMetadata"]["HTTPStatusCode"] == 204
     answer = scene.s3.delete_objects(Bucket=scene.bucket, Delete={"Objects": [{"Key": "no"}]})
     assert answer["Deleted"] == [{"Key": "no"}]
+
+
+def test_a_part_of_a_full_object_has_its_checksum(scene: Scene) -> None:
+    """Its own value, under the whole's type."""
+    upload = scene.upload(ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT")
+    parts = scene.parts(upload, b"x", ChecksumAlgorithm="CRC32C")
+    scene.complete(upload, parts, ChecksumType="FULL_OBJECT")
+    part = scene.s3.get_object(**scene.at("u"), PartNumber=1, ChecksumMode="ENABLED")
+    assert (part["ChecksumCRC32C"], part["ChecksumType"]) == (parts[0]["ChecksumCRC32C"], "FULL_OBJECT")
+
+
+def test_a_made_up_version_in_a_list_of_deletions(scene: Scene) -> None:
+    """NoSuchVersion for that row; the others go."""
+    objects = [{"Key": "k", "VersionId": "made-up"}, {"Key": "k"}]
+    answer = scene.s3.delete_objects(Bucket=scene.bucket, Delete={"Objects": objects})
+    assert [(row["Key"], row["Code"]) for row in answer["Errors"]] == [("k", "NoSuchVersion")]
+    assert [row["Key"] for row in answer["Deleted"]] == ["k"]
+
+
+def test_content_encoding_is_kept_as_it_was_sent(scene: Scene) -> None:
+    """Spaces too."""
+    scene.s3.put_object(**scene.at("e"), Body=b"", ContentEncoding="deflate, gzip")
+    assert scene.s3.head_object(**scene.at("e"))["ContentEncoding"] == "deflate, gzip"
