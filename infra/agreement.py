@@ -448,8 +448,8 @@ def _route(reader: _Reader, told: Mapping[str, Any]) -> Fact:
     function: str | None = None
     if found:
         stack, logical_id = found.groups()
-        integration = reader.templates[stack]["Resources"][logical_id]["Properties"]
-        function = _bare(reader.text(stack, integration["IntegrationUri"]))
+        integration = reader.templates[stack]["Resources"].get(logical_id, {}).get("Properties", {})
+        function = _bare(reader.text(stack, integration.get("IntegrationUri")))
     scopes = told.get("AuthorizationScopes", ())
     scope = ",".join(scopes) or None
     authorizer = told.get("AuthorizationType", "NONE")
