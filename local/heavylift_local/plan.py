@@ -25,6 +25,8 @@ ACCOUNT = "000000000000"
 REPOSITORY = Path(__file__).resolve().parents[2]
 HTTP_CHILDREN_MAX = 4  # what a laptop can serve side by side; Lambda would start more
 QUEUE_CHILDREN_MAX = 2
+SIGNATURE_AGE_MAX_S = 3600  # the longest that `content` signs for; the buckets deny what is older
+S3_DOMAINS = ("s3.localhost", "localhost")  # browsers resolve every name under localhost to this machine
 OPERATOR = "client"  # the caller of the keys in the ready line: tools on this machine, everything allowed
 _PLACEHOLDER = re.compile(r"\{(bucket|queue|table|bus)(?::([a-z0-9_-]+))?\}")
 
@@ -163,6 +165,8 @@ def s3_config(
     event_sink: str | None,
     access_log: Path | None,
     call_sink: str | None = None,
+    scale: float = 1.0,
+    signature_age_max_s: int = SIGNATURE_AGE_MAX_S,
 ) -> dict[str, Any]:
     """What the S3 server is started with (see ``heavylift_local.s3.config``)."""
     names = bucket_names(topology)
@@ -180,6 +184,16 @@ def s3_config(
                 "MaxAgeSeconds": 3000,
             }
         ]
+
+    def lifecycle(bucket: Any) -> list[dict[str, Any]]:
+        rules = [
+            {"id": f"expire-{name}", "prefix": f"{name}/", "expire_days": days}
+            for name, days in ((key_class.name, key_class.expire_days) for key_class in bucket.classes)
+            if days is not None
+        ]
+        if bucket.abort_incomplete_days is not None:
+            rules.append({"id": "abort-incomplete", "abort_incomplete_days": bucket.abort_incomplete_days})
+        return rules
 
     def caller(name: str, allow: list[dict[str, list[str]]]) -> dict[str, Any]:
         key = identity.keys[name]
@@ -199,7 +213,18 @@ def s3_config(
         "region": REGION,
         "account": ACCOUNT,
         "admin_token": identity.admin_token,
-        "buckets": [{"name": names[b.name], "versioned": b.versioned, "cors": cors(b)} for b in topology.BUCKETS],
+        "domain": list(S3_DOMAINS),
+        "time_scale": scale,
+        "buckets": [
+            {
+                "name": names[bucket.name],
+                "versioned": bucket.versioned,
+                "cors": cors(bucket),
+                "lifecycle": lifecycle(bucket),
+                "policy": {"signature_age_max_s": signature_age_max_s},
+            }
+            for bucket in topology.BUCKETS
+        ],
         "callers": [
             caller(OPERATOR, everything),
             *(caller(function.name, _s3_allows(function, names)) for function in topology.FUNCTIONS),
@@ -209,6 +234,12 @@ def s3_config(
         "access_log": str(access_log) if access_log else None,
         "fsync": False,
     }
+
+
+def signature_age_max(outer: Mapping[str, str]) -> int:
+    """How old a signature may be, in seconds: an hour, or longer where a deployer lets signatures live longer."""
+    text = outer.get("SIGNATURE_TTL_SECONDS", "")
+    return max(SIGNATURE_AGE_MAX_S, int(text)) if text.isascii() and text.isdigit() else SIGNATURE_AGE_MAX_S
 
 
 def _s3_allows(function: Any, buckets: Mapping[str, str]) -> list[dict[str, list[str]]]:

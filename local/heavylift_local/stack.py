@@ -183,6 +183,8 @@ class Stack:
                 event_sink,
                 self.options.access_log,
                 call_sink,
+                self.scale,
+                plan.signature_age_max(self._outer),
             )
             self.s3: Worker | None = self._worker("s3", self.options.s3_module, config)
         else:

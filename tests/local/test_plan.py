@@ -33,6 +33,22 @@ def test_the_s3_server_takes_its_configuration(identity: plan.Identity, tmp_path
     assert all(rule.allowed_origins == ("http://o",) for bucket in parsed.buckets for rule in bucket.cors)
 
 
+def test_the_s3_server_gets_the_topologys_lifecycle(identity: plan.Identity, tmp_path: Path) -> None:
+    """Every class that expires and every bucket's abort rule, on the scaled clock; old signatures are denied."""
+    age = plan.signature_age_max({"SIGNATURE_TTL_SECONDS": "7200"})
+    made = plan.s3_config(TOPOLOGY, identity, tmp_path, ("http://o",), 0, None, None, None, 60.0, age)
+    parsed = s3_config.parse(json.loads(json.dumps(made)))
+
+    assert parsed.time_scale == 60
+    for wanted, bucket in zip(TOPOLOGY.BUCKETS, parsed.buckets, strict=True):
+        expiring = {f"{c.name}/": c.expire_days for c in wanted.classes if c.expire_days is not None}
+        assert {r.prefix: r.expire_days for r in bucket.lifecycle if r.expire_days is not None} == expiring
+        aborting = [r.abort_incomplete_days for r in bucket.lifecycle if r.abort_incomplete_days is not None]
+        assert aborting == [wanted.abort_incomplete_days]
+        assert bucket.signature_age_max_s == 7200
+    assert plan.signature_age_max({}) == plan.SIGNATURE_AGE_MAX_S
+
+
 def test_every_s3_right_names_a_bucket_that_exists(identity: plan.Identity, tmp_path: Path) -> None:
     """Logical resources became physical ones; none was lost on the way."""
     made = plan.s3_config(TOPOLOGY, identity, tmp_path, (), 0, None, None)
