@@ -96,7 +96,7 @@ def handler(event, context):
     if "mb" in event:
         held = bytearray(event["mb"] << 20)
         held[::4096] = b"x" * len(held[::4096])
-        time.sleep(5)
+        time.sleep(event["hold"])
     for number in range(1, event.get("parts", 0) + 1):
         S3.upload_part(Bucket=os.environ["BUCKET"], Key=event["key"], UploadId=event["upload_id"],
                        PartNumber=number, Body=b"part")
@@ -380,9 +380,9 @@ def test_less_time(bench: Bench) -> None:
 
 def test_less_memory(bench: Bench) -> None:
     """What fits the function's own memory does not fit the fault's."""
-    assert bench.do(mb=60, sleep=0) == "done"
+    assert bench.do(mb=60, hold=0) == "done"
     bench.running.faults({"functions": {"caller": {"memory_mb": 80}}})
-    assert bench.do(mb=60).startswith("Runtime.ExitError")
+    assert bench.do(mb=60, hold=20).startswith("Runtime.ExitError")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

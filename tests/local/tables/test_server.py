@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from heavylift_local.testing import call
 
 
 class Tables:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, time_scale: float = 1) -> None:
         self.config = folder / "config.json"
         self.config.write_text(
             json.dumps(
@@ -27,6 +29,7 @@ class Tables:
                     "region": "us-east-1",
                     "account": "000000000000",
                     "admin_token": "secret",
+                    "time_scale": time_scale,
                     "tables": [
                         {
                             "name": "t",
@@ -62,6 +65,10 @@ class Tables:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+    def counts(self, caller: str = "all") -> dict[str, Any]:
+        found = call("GET", f"{self.url}/_local/counters", headers={"x-local-token": "secret"})
+        return {name.removeprefix("dynamodb."): row for name, row in found.get(caller, {}).items()}
 
     def client(self, key: str = "AKALL") -> Any:
         return boto3.client(
@@ -166,3 +173,83 @@ def test_of_many_writers_with_one_condition_one_wins(tables: Tables) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(write, range(16))) == 1
+
+
+def test_units_are_those_of_dynamodb(tables: Tables) -> None:
+    """Index entries, refused conditions, transactions and batches; reads by what was looked at, not what came back."""
+    db = tables.client()
+    indexed = {"list_pk": {"S": "L"}, "list_sk": {"S": "1"}}
+    large = {**key("large"), "v": {"S": "x" * 5000}}
+
+    def cost(operation: str, unit: str, **arguments: Any) -> float:
+        before = tables.counts().get(operation, {}).get(unit, 0)
+        method = "".join("_" + c.lower() if c.isupper() else c for c in operation).lstrip("_")
+        with contextlib.suppress(ClientError):
+            getattr(db, method)(**arguments)
+        return tables.counts()[operation].get(unit, 0) - before
+
+    def put(item: Any, **more: Any) -> float:
+        return cost("PutItem", "write_units", TableName="t", Item=item, **more)
+
+    assert put(key("a")) == 1
+    assert put({**key("a"), **indexed}) == 2
+    assert put({**key("a"), **indexed, "v": {"S": "y"}}) == 1
+    assert put({**key("a"), **indexed, "list_sk": {"S": "2"}}) == 3
+    assert put(large) == 5
+    assert put(key("large"), ConditionExpression="attribute_not_exists(pk)") == 5
+    assert put(key("nothing"), ConditionExpression="attribute_exists(pk)") == 1
+    assert put({"pk": {"S": "p"}}) == 0  # not valid
+    transaction = [
+        {"Put": {"TableName": "t", "Item": {**key("b"), **indexed}}},
+        {"ConditionCheck": {"TableName": "t", "Key": key("large"), "ConditionExpression": "attribute_exists(pk)"}},
+    ]
+    assert cost("TransactWriteItems", "write_units", TransactItems=transaction) == 2 + 1 + 10
+    puts = [{"PutRequest": {"Item": key("c")}}, {"DeleteRequest": {"Key": key("large")}}]
+    assert cost("BatchWriteItem", "write_units", RequestItems={"t": puts}) == 1 + 5
+    db.put_item(TableName="t", Item={**large, "n": {"N": "1"}})
+    assert cost("GetItem", "read_units", TableName="t", Key=key("large"), ProjectionExpression="pk") == 1
+    assert cost("GetItem", "read_units", TableName="t", Key=key("large"), ConsistentRead=True) == 2
+    assert cost("BatchGetItem", "read_units", RequestItems={"t": {"Keys": [key("a"), key("large")]}}) == 1.5
+    wanted = {"KeyConditionExpression": "pk = :p", "ExpressionAttributeValues": {":p": {"S": "p"}}}
+    assert cost("Query", "read_units", TableName="t", **wanted) == 1
+    filtered = {
+        "KeyConditionExpression": "pk = :p",
+        "FilterExpression": "v = :v",
+        "ExpressionAttributeValues": {":p": {"S": "p"}, ":v": {"S": "none"}},
+    }
+    assert cost("Query", "read_units", TableName="t", ConsistentRead=True, **filtered) == 2
+    assert cost("Scan", "read_units", TableName="t", ProjectionExpression="pk") == 1
+    assert cost("Scan", "read_units", TableName="t", Select="COUNT") == 1
+
+
+def test_items_past_their_time_go_late(tmp_path: Path) -> None:
+    """On the scaled clock; not those of the future, without a number, or older than five years; for good."""
+    tables = Tables(tmp_path, time_scale=1_000_000)
+    try:
+        db, now = tables.client(), int(time.time())
+        moments = {"past": now - 60, "future": now + 3600, "ancient": now - 6 * 365 * 86_400}
+        for name, moment in moments.items():
+            db.put_item(TableName="t", Item={**key(name), "ttl": {"N": str(moment)}})
+        db.put_item(TableName="t", Item={**key("text"), "ttl": {"S": str(now - 60)}})
+
+        def left() -> set[str]:
+            return {item["sk"]["S"] for item in db.scan(TableName="t")["Items"]}
+
+        deadline = time.monotonic() + 30
+        while "past" in left() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left() == {"future", "ancient", "text"}
+        tables.stop()
+        tables.start()
+        db = tables.client()
+        assert left() == {"future", "ancient", "text"}
+    finally:
+        tables.stop()
+
+
+def test_nothing_goes_early(tables: Tables) -> None:
+    """Unscaled, DynamoDB takes days: an item just past its time is still there, and readers must filter it."""
+    db = tables.client()
+    db.put_item(TableName="t", Item={**key("past"), "ttl": {"N": str(int(time.time()) - 60)}})
+    time.sleep(1.5)
+    assert "Item" in db.get_item(TableName="t", Key=key("past"))
