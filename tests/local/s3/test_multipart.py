@@ -70,7 +70,7 @@ def complete(client: Any, upload: str, parts: list[Any], **more: Any) -> Any:
     ],
 )
 def test_the_object_has_the_checksum_its_parts_make(client: Any, algorithm: str | None, kind: str | None) -> None:
-    """In the answer, on HEAD, and each part its own."""
+    """In the answer, on HEAD, and each part its own where one was declared."""
     upload, parts = start(client, {1: LARGE, 2: LAST}, algorithm, kind)
     listed = client.list_parts(**AT, UploadId=upload)
     name = algorithm or "CRC64NVME"
@@ -94,7 +94,7 @@ def test_the_object_has_the_checksum_its_parts_make(client: Any, algorithm: str 
     assert (f"Checksum{name}" in listed["Parts"][0]) == (algorithm is not None)
     second = client.get_object(**AT, PartNumber=2, ChecksumMode="ENABLED")
     assert (second["Body"].read(), second["PartsCount"]) == (LAST, 2)
-    assert second[f"Checksum{name}"] == b64(digest(name, LAST))
+    assert second.get(f"Checksum{name}") == (b64(digest(name, LAST)) if algorithm else None)
     assert client.get_object(**AT)["Body"].read() == LARGE + LAST
 
 
