@@ -30,7 +30,7 @@ def check_read(headers: Mapping[str, str], record: ObjectRecord) -> None:
     """GET and HEAD. Raises PreconditionFailed (412) or NotModified (304).
 
     If-Match that holds overrides If-Unmodified-Since, If-None-Match that fails to hold overrides If-Modified-Since
-    (RFC 9110 section 13.2.2, and the S3 API reference).
+    (RFC 9110 section 13.2.2, and the S3 API reference). An If-Modified-Since in the future is ignored (recorded).
     """
     modified = record.modified // 1000
     if (wanted := headers.get("if-match")) is not None:
@@ -41,7 +41,7 @@ def check_read(headers: Mapping[str, str], record: ObjectRecord) -> None:
     if (unwanted := headers.get("if-none-match")) is not None:
         if _any_matches(unwanted, record.etag):
             raise _not_modified(record)
-    elif (since := _seconds(headers.get("if-modified-since", ""))) is not None and modified <= since:
+    elif (since := _seconds(headers.get("if-modified-since", ""))) is not None and modified <= since <= time.time():
         raise _not_modified(record)
 
 
@@ -128,7 +128,9 @@ def check_copy_source(headers: Mapping[str, str], record: ObjectRecord) -> None:
     if (unwanted := headers.get(prefix + "if-none-match")) is not None:
         if _any_matches(unwanted, record.etag):
             raise _failed("x-amz-copy-source-If-None-Match")
-    elif (since := _seconds(headers.get(prefix + "if-modified-since", ""))) is not None and modified <= since:
+    elif (
+        since := _seconds(headers.get(prefix + "if-modified-since", ""))
+    ) is not None and modified <= since <= time.time():
         raise _failed("x-amz-copy-source-If-Modified-Since")
 
 
