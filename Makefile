@@ -7,6 +7,7 @@ FILES ?=
 WORKERS ?= 2
 
 .PHONY: env test-env demo up test test-full lint bench layers synth fuzz soak lock clean
+.PHONY: conformance-localstack
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +56,18 @@ test-full: lint $(VENV)/.infra
 	bash tests/system_packages.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
 	$(BIN)/python -m pytest -m full --timeout 7200
+
+# The suite that judges the own S3, run against LocalStack: an environment of its own, loopback only.
+LOCALSTACK := .venv-localstack
+$(LOCALSTACK)/.ready: requirements/localstack.lock $(VENV)/.test
+	@test -x $(LOCALSTACK)/bin/python || $(PYTHON) -m venv $(LOCALSTACK)
+	$(LOCALSTACK)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/localstack.lock
+	$(BIN)/python -m tests.conformance.localstack patch $(LOCALSTACK)
+	@touch $@
+
+conformance-localstack: $(LOCALSTACK)/.ready
+	bash tests/system_packages.sh
+	CONFORMANCE_TARGET=localstack $(BIN)/python -m pytest tests/conformance
 
 bench: $(VENV)/.test
 	@for script in bench/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -10,73 +10,28 @@ moto keeps them in memory and checks nothing. Prints one JSON line a run and one
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import http.client
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
-MIB = 1024 * 1024
-PART_SIZE = 64 * MIB
-CONNECTIONS = 4
-
-
-@dataclass(frozen=True)
-class Part:
-    number: int
-    offset: int
-    length: int
-    sha256: str
-
-
-def parts_of(path: Path) -> list[Part]:
-    size = path.stat().st_size
-    parts = []
-    with path.open("rb") as source:
-        for number, offset in enumerate(range(0, size, PART_SIZE), start=1):
-            length = min(PART_SIZE, size - offset)
-            digest = hashlib.sha256(source.read(length)).digest()
-            parts.append(Part(number, offset, length, base64.b64encode(digest).decode()))
-    return parts
-
-
-def put(path: Path, part: Part, url: str, headers: dict[str, str]) -> str:
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.netloc, timeout=120)
-    with path.open("rb") as source:
-        source.seek(part.offset)
-        connection.putrequest("PUT", f"{address.path}?{address.query}", skip_accept_encoding=True)
-        for name, value in {**headers, "content-length": str(part.length)}.items():
-            connection.putheader(name, value)
-        connection.endheaders()
-        connection.sock.sendfile(source, part.offset, part.length)
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"part {part.number}: {answer.status} {body[:300]!r}")
-    return answer.headers["ETag"]
-
-
-def peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+from servers import (
+    CONNECTIONS,
+    MIB,
+    PART_SIZE,
+    Part,
+    circumstances,
+    client,
+    moto_server,
+    parts_of,
+    peak_bytes,
+    put,
+    random_file,
+)
 
 
 def call(method: str, url: str, token: str, body: object = None) -> dict:
@@ -115,40 +70,9 @@ def run_heavylift(path: Path, parts: list[Part]) -> dict:
         }
 
 
-@contextmanager
-def moto_server() -> Iterator[tuple[str, int]]:
-    program = (
-        "import sys, threading\n"
-        "from moto.server import ThreadedMotoServer\n"
-        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)\n"
-        "server.start()\n"
-        "print(server.get_host_and_port()[1], flush=True)\n"
-        "threading.Event().wait()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        port = int(process.stdout.readline())
-        yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def run_moto(path: Path, parts: list[Part]) -> dict:
-    import boto3
-    from botocore.config import Config
-
     with moto_server() as (endpoint, pid):
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="bench",
-            aws_secret_access_key="bench-secret",
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-        )
+        s3 = client(endpoint)
         s3.create_bucket(Bucket="bench")
         started = time.perf_counter()
         upload_id = s3.create_multipart_upload(Bucket="bench", Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
@@ -186,14 +110,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     size = options.mib * MIB
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     runners: list[Callable[[Path, list[Part]], dict]] = [run_heavylift, run_moto]
     results: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory(prefix="heavylift-bench-") as folder:
         path = Path(folder) / "data.bin"
-        with path.open("wb") as out:
-            for _ in range(options.mib):
-                out.write(os.urandom(MIB))
+        random_file(path, options.mib)
         parts = parts_of(path)
         for number in range(options.rounds):
             for run in runners if number % 2 == 0 else reversed(runners):
@@ -222,9 +143,7 @@ def main() -> None:
                 "rival_peak_mb": round(median(theirs, "peak_bytes") / 1e6, 1),
                 "complete_s": round(median(ours, "complete_s"), 3),
                 "rival_complete_s": round(median(theirs, "complete_s"), 3),
-                "commit": commit,
-                "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-                "date": datetime.now(UTC).date().isoformat(),
+                **circumstances(),
             }
         )
     )

@@ -270,18 +270,21 @@ def test_conditions(s3: Any, bucket: str) -> None:
     """Of writes, reads and copies."""
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"1", IfNoneMatch="*")["ETag"]
     here = {"Bucket": bucket, "Key": "k"}
+    written = s3.head_object(**here)["LastModified"]
     yesterday, tomorrow = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=1)
     failed, unchanged = (412, "PreconditionFailed"), (304, "304")
     assert refusal(s3.put_object, **here, Body=b"2", IfNoneMatch="*") == failed
     assert refusal(s3.put_object, **here, Body=b"2", IfMatch='"00000000000000000000000000000000"') == failed
     assert refusal(s3.get_object, **here, IfNoneMatch=etag) == unchanged
-    assert refusal(s3.get_object, **here, IfModifiedSince=tomorrow) == unchanged
+    assert refusal(s3.get_object, **here, IfModifiedSince=written) == unchanged
+    assert s3.get_object(**here, IfModifiedSince=tomorrow)["ContentLength"] == 1  # no such time yet: ignored
     assert refusal(s3.get_object, **here, IfMatch='"x"') == failed
     assert refusal(s3.get_object, **here, IfUnmodifiedSince=yesterday) == failed
     source = {"CopySource": f"{bucket}/k", "Bucket": bucket, "Key": "copy"}
     assert refusal(s3.copy_object, **source, CopySourceIfMatch='"x"') == failed
     assert refusal(s3.copy_object, **source, CopySourceIfNoneMatch=etag) == failed
-    assert refusal(s3.copy_object, **source, CopySourceIfModifiedSince=tomorrow) == failed
+    assert refusal(s3.copy_object, **source, CopySourceIfModifiedSince=written) == failed
+    s3.copy_object(**source, CopySourceIfModifiedSince=tomorrow)
     s3.copy_object(**source, CopySourceIfMatch=etag, CopySourceIfUnmodifiedSince=tomorrow)
     s3.put_object(**here, Body=b"2", IfMatch=etag)
     assert s3.get_object(**here)["Body"].read() == b"2"

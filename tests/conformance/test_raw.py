@@ -76,6 +76,7 @@ def test_the_signed_payload_is_checked(target: Target, s3: Any, bucket: str) -> 
         (("AWS4-HMAC-SHA256", "AWS4-HMAC-MD5"), 400, "AuthorizationQueryParametersError"),
         (("&X-Amz-SignedHeaders=host", "&X-Amz-SignedHeaders=host&acl"), 403, "SignatureDoesNotMatch"),
     ],
+    ids=["signature", "expires", "a week", "no number", "no expiry", "scope", "algorithm", "sub-resource"],
 )
 def test_presigned_urls_that_were_meddled_with(
     target: Target, s3: Any, bucket: str, change: tuple[str, str], status: int, code: str
