@@ -1,9 +1,19 @@
 """``/_local/``: the stack's own knobs, for this machine's tools, its page and its tests. Not part of the product's API.
 
 GET token?tenant=&user=&scope=   {"token"}           GET state      functions, queues, processes
-PUT faults {...}                 204-like {}         GET counters   calls by caller
+PUT faults {...}                 {} (see below)      GET counters   calls by caller
 POST invoke/<function> {event}   the function's answer; header x-amz-function-error when it failed
 POST adopt {"path","tenant"}     a file on this disk becomes a stored object
+
+Faults; every document replaces the one before, an empty object clears:
+{"s3": the S3 server's own (heavylift_local.s3.faults), "seed",
+ "api": {"latency_ms", "down_s"}, "events": {"copies", "reverse", "drop", "seed"},
+ "functions": {NAME or "*": {"kill": probability, "kill_after_ms", "timeout_s", "memory_mb",
+   "kill_at": "s3.UploadPart:3" (also dynamodb.*, sqs.*; ":after" = it took effect), "every": each n-th}}}
+A call tells the function, not the child: kill_at ends every child of the function that is at work.
+
+Counters: {caller: {"s3.GetObject": {"requests","bytes_in","bytes_out"}, "dynamodb.PutItem": {…,"write_units"},
+"dynamodb.Query": {…,"read_units"}, "sqs.SendMessage": {…}}}; callers are ``client`` and each function.
 """
 
 from __future__ import annotations

@@ -357,17 +357,16 @@ def function_environment(
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_SERVICE_NAME": function.name,
-        "POWERTOOLS_METRICS_NAMESPACE": "heavylift",
         "POWERTOOLS_TRACE_DISABLED": "true",
         "TZ": ":UTC",
         "LANG": "en_US.UTF-8",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "MALLOC_ARENA_MAX": "2",
         "TMPDIR": str(temporary),
         "HEAVYLIFT_TIME_SCALE": f"{time_scale:g}",
     }
     if key.session_token:
         environment["AWS_SESSION_TOKEN"] = key.session_token
+    environment |= topology.LIBRARY_ENVIRONMENT
     for name, value in {**topology.ENVIRONMENT, **function.environment}.items():
         environment[name] = names.resolve(value)
     for name in topology.SETTINGS:

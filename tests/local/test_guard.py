@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,19 +41,22 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_marked_processes_and_all_below_them_end(started: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    """Also one that ignores SIGTERM, and its child in another session with an empty environment."""
+    """Also one that stands still, one that ignores SIGTERM, and its child with an empty environment elsewhere."""
     mark = f"MARK={tmp_path}"
     marked = {**os.environ, "MARK": str(tmp_path)}
     plain = subprocess.Popen([sys.executable, "-c", SLEEP], env=marked)
     stubborn = subprocess.Popen([sys.executable, "-c", STUBBORN], env=marked, stdout=subprocess.PIPE)
     other = subprocess.Popen([sys.executable, "-c", SLEEP], env={**os.environ, "MARK": f"{tmp_path}x"})
-    started += [plain, stubborn, other]
+    below = subprocess.Popen([sys.executable, "-c", SLEEP], env={**os.environ, "MARK": f"{tmp_path}/below"})
+    started += [plain, stubborn, other, below]
+    below.send_signal(signal.SIGSTOP)
     assert stubborn.stdout is not None
     child = int(stubborn.stdout.readline())
 
     guard.sweep(mark.encode(), grace_s=0.3)
 
     assert gone(plain.pid)
+    assert gone(below.pid)
     assert gone(stubborn.pid)
     assert gone(child)
     assert not gone(other.pid)

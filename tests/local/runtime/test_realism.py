@@ -226,7 +226,7 @@ BY_THE_RUNTIME = {"AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_STREAM_NAME", "_X_AM
 OURS = {
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_EVENTS"),
     *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED"),
-    *("TMPDIR", "HEAVYLIFT_TIME_SCALE", "MALLOC_ARENA_MAX"),
+    *("TMPDIR", "HEAVYLIFT_TIME_SCALE"),
 }
 
 
@@ -248,7 +248,7 @@ def test_the_environment_is_the_documented_one(tmp_path: Path) -> None:
         tmp_path,
     )
     settings = {*topology.ENVIRONMENT, *function.environment, *topology.SETTINGS}
-    settings |= set(getattr(topology, "LIBRARY_ENVIRONMENT", {}))
+    settings |= set(topology.LIBRARY_ENVIRONMENT)
     powertools = {name for name in environment if name.startswith("POWERTOOLS_")}
     platform = set(environment) - settings - powertools - OURS
 
