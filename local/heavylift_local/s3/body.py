@@ -18,7 +18,7 @@ from typing import Protocol
 from heavylift_local.s3 import auth, checksums
 from heavylift_local.s3.errors import S3Error, invalid_argument, invalid_request, not_implemented
 from heavylift_local.s3.request import Request
-from heavylift_local.s3.wire import Connection, PeerGone
+from heavylift_local.s3.wire import Connection, Pace, PeerGone
 
 BUFFER_BYTES = 256 * 1024
 BUFFERS_MAX = 48  # more bodies than this at once get small buffers: 48 x 256 KiB + 208 x 32 KiB stay under 20 MB
@@ -26,6 +26,7 @@ BUFFER_BYTES_SMALL = 32 * 1024
 LINE_BYTES_MAX = 8 * 1024  # a chunk's or a trailer's line
 AHEAD_BYTES = 4 * 1024  # read ahead for lines: below wire.BULK_BYTES, so it takes what is there and does not wait
 TRAILERS_MAX = 16
+CHUNK_BYTES_MIN = 8192  # S3: signed chunks, all but the last
 DRAIN_BYTES_MAX = 1024 * 1024  # a rest this small is read and dropped so that the connection can go on
 
 _slots = threading.BoundedSemaphore(BUFFERS_MAX)
@@ -52,6 +53,7 @@ class Raw:
         self.cut_after: int | None = None
         self.remaining = length
         self.received = 0
+        self._pace: Pace | None = None
 
     @property
     def unanswered_expectation(self) -> bool:
@@ -59,12 +61,16 @@ class Raw:
         return self._continue and self.remaining > 0
 
     def begin(self) -> None:
+        if self._pace is None:
+            self._pace = Pace(self._connection.limits)
         if self._continue:
             self._continue = False
             self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def count(self, size: int) -> None:
         self.received += size
+        if self._pace is not None:
+            self._pace.count(size)
         if self.cut_after is not None and self.received >= self.cut_after:
             raise Cut
 
@@ -174,6 +180,7 @@ class AwsChunks:
         self._chain = chain
         self._previous = chain.seed if chain else ""
         self._chunk_left = 0
+        self._chunk_size = 0
         self._chunk_hash = hashlib.sha256()
         self._chunk_signature = ""
         self._ended = False
@@ -203,7 +210,10 @@ class AwsChunks:
 
     def _open_chunk(self) -> None:
         size_text, _, extension = self._lines.line().partition(b";")
-        self._chunk_left = _hex_size(size_text.strip())
+        size = _hex_size(size_text.strip())
+        if self._signed and size and 0 < self._chunk_size < CHUNK_BYTES_MIN:
+            raise S3Error("InvalidChunkSizeError")
+        self._chunk_left = self._chunk_size = size
         self._chunk_hash = hashlib.sha256()
         name, _, value = extension.partition(b"=")
         self._chunk_signature = value.decode("latin-1").strip() if name.strip() == b"chunk-signature" else ""

@@ -5,7 +5,7 @@ import json
 from heavylift_local.s3 import bucketpolicy, lifecycle, tagging
 from heavylift_local.s3.config import CorsRule
 from heavylift_local.s3.cors import METHODS
-from heavylift_local.s3.documents import read_bytes, read_document
+from heavylift_local.s3.documents import TAGGING_BYTES_MAX, read_bytes, read_document
 from heavylift_local.s3.errors import S3Error, invalid_request
 from heavylift_local.s3.request import Request, Response
 from heavylift_local.s3.service import Service
@@ -133,7 +133,7 @@ def get_tagging(service: Service, request: Request) -> Response:
 
 
 def put_tagging(service: Service, request: Request) -> Response:
-    tags = tagging.of_node(read_document(request, "Tagging"), tagging.BUCKET_TAGS_MAX)
+    tags = tagging.of_node(read_document(request, "Tagging", TAGGING_BYTES_MAX), tagging.BUCKET_TAGS_MAX)
     with service.store.writing() as tx:
         tx.set_setting(service.bucket(request.bucket).name, "tags", json.dumps(tags))
     return Response(204)

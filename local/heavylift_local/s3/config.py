@@ -2,6 +2,7 @@
 
 {"port":0,"data":DIR,"region":R,"account":A,"admin_token":T,"buckets":[{"name","versioned","cors":[rule],
  "lifecycle":[rule],"policy":{"signature_age_max_s":N}}],"time_scale":1,
+ "limits":{"idle_s","stall_s","body_bytes_per_s_min","connections_max"},
  "callers":[{"name","access_key","secret_key","session_token","session_expires","allow":[{"actions","resources"}]}],
  "event_sink":URL|null,"call_sink":URL|null,"access_log":FILE|null,"fsync":bool,"domain":HOST|[HOST]|null,"pin_region":bool}
 A field that is not known is an error: a misspelt limit must not be silently ignored.
@@ -72,6 +73,17 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one peer may cost: seconds between requests, seconds without a byte, and the least rate of a body."""
+
+    idle_s: int = 60
+    stall_s: int = 20  # S3 answers RequestTimeout after about this
+    # Counted from stall_s on, either way: a byte now and then must not hold a connection for ever.
+    body_bytes_per_s_min: int = 1024
+    connections_max: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     data: Path
     port: int = 0
@@ -83,6 +95,7 @@ class Config:
     event_sink: str | None = None
     call_sink: str | None = None  # told of calls that a fault lets nobody survive, see heavylift_local.traps
     access_log: Path | None = None
+    limits: Limits = Limits()
     fsync: bool = False
     time_scale: float = 1.0  # a day of the lifecycle rules lasts 86,400 / time_scale seconds
     domains: tuple[str, ...] = ()  # virtual-host style: <bucket>.<domain>; none: path style only
@@ -112,7 +125,7 @@ def parse_cors_rule(raw: Mapping[str, Any]) -> CorsRule:
 def parse(raw: Mapping[str, Any]) -> Config:
     """Configuration values from decoded JSON. Raises ConfigError."""
     fields = {"port", "data", "region", "account", "admin_token", "buckets", "callers", "event_sink", "access_log"}
-    _known(raw, fields | {"fsync", "domain", "pin_region", "call_sink", "time_scale"}, "configuration")
+    _known(raw, fields | {"fsync", "domain", "pin_region", "call_sink", "time_scale", "limits"}, "configuration")
     if not raw.get("data"):
         raise ConfigError("the configuration needs data: a directory")
     callers = tuple(_caller(c) for c in raw.get("callers") or ())
@@ -130,6 +143,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         call_sink=raw.get("call_sink"),
         access_log=Path(raw["access_log"]) if raw.get("access_log") else None,
         time_scale=_scale(raw.get("time_scale", 1)),
+        limits=_limits(raw.get("limits") or {}),
         fsync=bool(raw.get("fsync", False)),
         domains=_domains(raw.get("domain")),
         pin_region=bool(raw.get("pin_region", False)),
@@ -147,6 +161,13 @@ def _scale(raw: object) -> float:
     if not isinstance(raw, (int, float)) or isinstance(raw, bool) or not 1 <= raw <= 1_000_000:
         raise ConfigError("time_scale is a number from 1 to 1,000,000")
     return float(raw)
+
+
+def _limits(raw: Mapping[str, Any]) -> Limits:
+    _known(raw, {"idle_s", "stall_s", "body_bytes_per_s_min", "connections_max"}, "limits")
+    if any(not isinstance(value, int) or value < 1 for value in raw.values()):
+        raise ConfigError("limits are whole and positive")
+    return Limits(**raw)
 
 
 def load(path: Path) -> Config:

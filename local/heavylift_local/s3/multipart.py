@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from heavylift_local.s3 import checksums, partlist, tagging
 from heavylift_local.s3.body import unsupported_algorithm
@@ -372,11 +371,9 @@ def _commit(
             extents=made.extents,
         )
         record = service.put(tx, request, bucket, record, "CompleteMultipartUpload")
-        host = request.headers.get("host", "")
-        location = f"http://{host}/{quote(record.bucket)}/{quote(record.key, safe='')}"
         answer = {
             "xml": [
-                ["Location", location],
+                ["Location", request.place(record.key)],
                 ["Bucket", record.bucket],
                 ["Key", record.key],
                 ["ETag", f'"{record.etag}"'],

@@ -1,6 +1,7 @@
 """PutObject, GetObject, HeadObject, DeleteObject, DeleteObjects."""
 
 import re
+import threading
 from dataclasses import replace
 
 from heavylift_local.s3 import checksums, partlist, tagging, versions
@@ -24,7 +25,7 @@ from heavylift_local.s3.headers import (
     user_metadata,
     version_header,
 )
-from heavylift_local.s3.request import Request, Response
+from heavylift_local.s3.request import KEY_BYTES_MAX, Request, Response
 from heavylift_local.s3.service import Service
 from heavylift_local.s3.store import NULL, Bucket, ObjectRecord, Reading, Writing
 from heavylift_local.s3.xml import Reader, document, element
@@ -32,6 +33,9 @@ from heavylift_local.s3.xml import Reader, document, element
 OBJECT_BYTES_MAX = 5 * 1024**3  # one PUT, one part, one copy
 DELETE_KEYS_MAX = 1000
 XML_BYTES_MAX = 8 * 1024 * 1024  # 10,000 parts with SHA-256 are about 2 MB; 1,000 keys of escaped characters about 6
+
+# Lists of 1,000 keys held at once: 3 MB each.
+_deleting = threading.BoundedSemaphore(8)
 
 
 def body_length(request: Request) -> int:
@@ -249,6 +253,11 @@ def remove(
 
 
 def delete_objects(service: Service, request: Request) -> Response:
+    with _deleting:
+        return _delete_objects(service, request)
+
+
+def _delete_objects(service: Service, request: Request) -> Response:
     bucket = service.bucket(request.bucket)
     body = request.body
     assert body is not None
@@ -276,6 +285,8 @@ def delete_objects(service: Service, request: Request) -> Response:
         if path == ("Delete", "Object"):
             if not fields.get("Key") or len(wanted) >= DELETE_KEYS_MAX:
                 raise S3Error("MalformedXML")
+            if len(fields["Key"].encode()) > KEY_BYTES_MAX:
+                raise S3Error("KeyTooLongError", fields={"MaxSizeAllowed": KEY_BYTES_MAX})
             wanted.append((fields["Key"], fields.get("VersionId"), fields.get("ETag")))
             fields.clear()
 

@@ -1,7 +1,7 @@
 """PutObjectTagging, GetObjectTagging, DeleteObjectTagging."""
 
 from heavylift_local.s3 import tagging
-from heavylift_local.s3.documents import read_document
+from heavylift_local.s3.documents import TAGGING_BYTES_MAX, read_document
 from heavylift_local.s3.headers import version_header
 from heavylift_local.s3.objects import find
 from heavylift_local.s3.request import Request, Response
@@ -32,7 +32,7 @@ def get(service: Service, request: Request) -> Response:
 
 def put(service: Service, request: Request) -> Response:
     _authorize(service, request, "Put")
-    return _set(service, request, tagging.of_node(read_document(request, "Tagging")), 200)
+    return _set(service, request, tagging.of_node(read_document(request, "Tagging", TAGGING_BYTES_MAX)), 200)
 
 
 def delete(service: Service, request: Request) -> Response:

@@ -121,11 +121,9 @@ def post_object(service: Service, request: Request) -> Response:
         if writer.size:
             writer.keep()
     request.key = key  # for the access log
-    host = request.headers.get("host", "")
-    place = f"/{quote(key, safe='')}" if request.virtual_host else f"/{quote(request.bucket)}/{quote(key, safe='')}"
     answer = [
         ("ETag", f'"{record.etag}"'),
-        ("Location", f"http://{host}{place}"),
+        ("Location", request.place(key)),
         *checksum_headers(record),
         *version_header(bucket, record),
         *service.expiration(bucket, record),

@@ -5,11 +5,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
 from heavylift_local.s3 import auth
 from heavylift_local.s3.errors import S3Error, not_implemented
 from heavylift_local.s3.extents import Extent
+from heavylift_local.s3.wire import HeadTooLarge
 
 if TYPE_CHECKING:
     from heavylift_local.s3.body import Body
@@ -63,6 +64,11 @@ class Request:
         text = self.headers.get("content-length")
         return None if text is None else int(text)
 
+    def place(self, key: str) -> str:
+        """The address of *key* in this request's bucket, in the style the request came in."""
+        bucket = "" if self.virtual_host else f"/{quote(self.bucket)}"
+        return f"http://{self.headers.get('host', '')}{bucket}/{quote(key, safe='')}"
+
     def auth_head(self) -> auth.Head:
         return auth.Head(self.method, self.path, self.query_pairs, self.headers)
 
@@ -80,13 +86,16 @@ class Response:
 
 
 def parse_head(head: bytes, peer: str) -> Request:
-    """Method, target and headers. Raises BadHead for what is not HTTP/1.x or could be read in two ways."""
+    """Method, target and headers.
+
+    Raises HeadTooLarge, and BadHead for what is not HTTP/1.x or could be read in two ways.
+    """
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not _TOKEN.match(words[0]):
         raise BadHead("request line")
     if len(lines) - 1 > HEADERS_MAX:
-        raise BadHead("too many headers")
+        raise HeadTooLarge
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")

@@ -52,7 +52,6 @@ from heavylift_local.s3.wire import (
 from heavylift_local.s3.xml import error_document
 
 HOST = "127.0.0.1"
-CONNECTIONS_MAX = 256
 BACKLOG = 512
 SMALL_BODY_BYTES = 64 * 1024  # a file body up to this leaves in the same send as its head
 STOP_SECONDS = 5  # requests in flight get this long to end
@@ -71,7 +70,7 @@ class S3Server:
         self._connections: set[Connection] = set()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._places = threading.BoundedSemaphore(config.limits.connections_max)
         self._stopping = False
         self._date = (0, "")
 
@@ -150,7 +149,7 @@ class S3Server:
                 continue
             while not self._places.acquire(timeout=0.05):
                 self._end_oldest_idle()
-            connection = Connection(sock, address[0])
+            connection = Connection(sock, address[0], self.config.limits)
             thread = threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True)
             with self._lock:
                 self._connections.add(connection)

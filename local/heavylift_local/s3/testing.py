@@ -3,6 +3,8 @@
 import http.client
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,15 +92,8 @@ class RunningS3:
         )
 
     def presign(self, method: str, path: str, *, region: str | None = None, expires: int = 60) -> str:
-        """A presigned URL of the developer's for any method and path, also those that boto3 has no operation for."""
-        from botocore.auth import S3SigV4QueryAuth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
-        request = AWSRequest(method, self.endpoint + path)
-        signer = S3SigV4QueryAuth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", region or self.region, expires)
-        signer.add_auth(request)
-        return str(request.url)
+        """See `presign`."""
+        return presign(self.endpoint, method, path, region or self.region, expires)
 
     def admin(self, method: str, path: str, document: Any = None) -> Any:
         """The decoded answer of /_local/*path*."""
@@ -135,3 +130,44 @@ def running_s3(path: Path, **config: Any) -> Iterator[RunningS3]:
         yield RunningS3(server, server.config.region)
     finally:
         server.stop()
+
+
+def start_process(path: Path, **config: Any) -> tuple[subprocess.Popen[str], int]:
+    """A server in a process of its own with its data under *path*, ready; and its port. The caller ends it."""
+    file = path / "config.json"
+    raw = {
+        "data": str(path / "data"),
+        "buckets": [{"name": "staging"}],
+        "callers": [developer()],
+        "admin_token": ADMIN_TOKEN,
+        **config,
+    }
+    file.write_text(json.dumps(raw))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heavylift_local.s3", "--config", str(file)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert (ready["ready"], ready["pid"]) == (True, process.pid)
+    return process, ready["port"]
+
+
+def peak_kib(pid: int) -> int:
+    """The most memory that process ever held, in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmHWM")
+
+
+def presign(
+    endpoint: str, method: str, path: str, region: str = "us-east-1", expires: int = 60, secret: str = SECRET_KEY
+) -> str:
+    """A presigned URL of the developer's for any method and path, also those that boto3 has no operation for."""
+    from botocore.auth import S3SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    request = AWSRequest(method, endpoint + path)
+    S3SigV4QueryAuth(Credentials(ACCESS_KEY, secret), "s3", region, expires).add_auth(request)
+    return str(request.url)

@@ -10,9 +10,9 @@ import struct
 import time
 from collections.abc import Iterable
 
+from heavylift_local.s3.config import Limits
+
 HEAD_BYTES_MAX = 32 * 1024  # a presigned URL with a long token and an encoded 1,024-byte key is about 6 KiB
-IDLE_SECONDS = 60  # between requests
-STALL_SECONDS = 20  # within one: S3 answers RequestTimeout after about this
 LINGER_SECONDS = 10
 GOODBYE_SECONDS = 1  # where nothing more is to come but the other end
 LINGER_BYTES_MAX = 256 * 1024 * 1024  # a refused part of 128 MiB is read to its end, so that its sender sees why
@@ -26,25 +26,44 @@ class PeerGone(Exception):
 
 
 class PeerSlow(Exception):
-    """The other side neither sent nor took a byte for STALL_SECONDS."""
+    """The other side neither sent nor took a byte for too long, or too few of them."""
 
 
 class HeadTooLarge(Exception):
     """More than HEAD_BYTES_MAX without an end of the head."""
 
 
-class Connection:
-    __slots__ = ("_held", "_waiting_seconds", "idle_since", "peer", "sock")
+class Pace:
+    """How fast one body must go: nothing is asked of it for stall_s, then the least rate on average."""
 
-    def __init__(self, sock: socket.socket, peer: str) -> None:
+    __slots__ = ("_began", "_limits", "_moved")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._began = time.monotonic()
+        self._moved = 0
+
+    def count(self, size: int) -> None:
+        """Raises PeerSlow."""
+        self._moved += size
+        late = time.monotonic() - self._began - self._limits.stall_s
+        if late > 0 and self._moved < late * self._limits.body_bytes_per_s_min:
+            raise PeerSlow
+
+
+class Connection:
+    __slots__ = ("_held", "_waiting_seconds", "idle_since", "limits", "peer", "sock")
+
+    def __init__(self, sock: socket.socket, peer: str, limits: Limits) -> None:
+        self.limits = limits
         self.sock = sock
         self.peer = peer
         self.idle_since: float | None = time.monotonic()
         self._held = bytearray()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(STALL_SECONDS))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(limits.stall_s))
         self._waiting_seconds = 0
-        self._wait_at_most(IDLE_SECONDS)
+        self._wait_at_most(self.limits.idle_s)
 
     def _wait_at_most(self, seconds: int) -> None:
         if seconds != self._waiting_seconds:
@@ -62,7 +81,7 @@ class Connection:
         deadline = 0.0
         if not held:
             self.idle_since = time.monotonic()
-            self._wait_at_most(IDLE_SECONDS)
+            self._wait_at_most(self.limits.idle_s)
             try:
                 held += self._receive()
             except PeerSlow:
@@ -70,12 +89,12 @@ class Connection:
             if not held:
                 return None
             self.idle_since = None
-        self._wait_at_most(STALL_SECONDS)
+        self._wait_at_most(self.limits.stall_s)
         searched = 0
         while (end := held.find(b"\r\n\r\n", searched)) < 0:
             if len(held) > HEAD_BYTES_MAX:
                 raise HeadTooLarge
-            deadline = deadline or time.monotonic() + STALL_SECONDS
+            deadline = deadline or time.monotonic() + self.limits.stall_s
             if time.monotonic() > deadline:
                 raise PeerSlow
             searched = max(0, len(held) - 3)
@@ -130,6 +149,7 @@ class Connection:
         """Bytes of *fd* from *offset* by sendfile; returns how many went out, fewer than *length* at a short file."""
         sent = 0
         out = self.sock.fileno()
+        pace = Pace(self.limits)
         while sent < length:
             try:
                 step = os.sendfile(out, fd, offset + sent, min(SENDFILE_BYTES, length - sent))
@@ -140,6 +160,7 @@ class Connection:
             if step == 0:
                 break
             sent += step
+            pace.count(step)
         return sent
 
     def linger(self, seconds: float = LINGER_SECONDS) -> None:

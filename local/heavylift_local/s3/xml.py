@@ -15,6 +15,7 @@ from heavylift_local.s3.errors import S3Error
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 DEPTH_MAX = 8  # the deepest request S3 defines here has 4 levels
+TOKEN_BYTES_MAX = 64 * 1024  # one tag with its attributes: expat keeps it whole until it ends
 TEXT_CHARS_MAX = 8192  # one element's text: a key of 1024 bytes is the longest
 
 _SPECIAL = re.compile('[&<>"\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]')
@@ -120,6 +121,7 @@ class Reader:
         self._has_child: list[bool] = []
         self._text: list[str] = []
         self._chars = 0
+        self._fed = 0
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
@@ -128,7 +130,12 @@ class Reader:
         self._parser.StartDoctypeDeclHandler = self._doctype
 
     def update(self, block: memoryview) -> None:
-        self._parse(bytes(block), final=False)
+        for at in range(0, len(block), TOKEN_BYTES_MAX):
+            piece = bytes(block[at : at + TOKEN_BYTES_MAX])
+            self._parse(piece, final=False)
+            self._fed += len(piece)
+            if self._fed - self._parser.CurrentByteIndex > 2 * TOKEN_BYTES_MAX:
+                raise S3Error("MalformedXML")
 
     def close(self) -> None:
         self._parse(b"", final=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import json
 import os
 import random
 import signal
@@ -21,28 +20,11 @@ from botocore.exceptions import ClientError
 
 from heavylift_local.s3 import testing
 from heavylift_local.s3.store import Store
+from heavylift_local.s3.testing import peak_kib
+from heavylift_local.s3.testing import start_process as start
 
 MIB = 1024**2
 MEMORY_KIB_MAX = 100 * 1024
-
-
-def start(tmp_path: Path, **config: Any) -> tuple[subprocess.Popen[str], int]:
-    path = tmp_path / "config.json"
-    raw = {
-        "data": str(tmp_path / "data"),
-        "buckets": [{"name": "staging"}],
-        "callers": [testing.developer()],
-        "admin_token": testing.ADMIN_TOKEN,
-        **config,
-    }
-    path.write_text(json.dumps(raw))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "heavylift_local.s3", "--config", str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    ready = json.loads(process.stdout.readline())
-    assert (ready["ready"], ready["pid"]) == (True, process.pid)
-    return process, ready["port"]
 
 
 def client_of(port: int) -> Any:
@@ -54,13 +36,6 @@ def client_of(port: int) -> Any:
         aws_secret_access_key=testing.SECRET_KEY,
         config=Config(s3={"addressing_style": "path"}, signature_version="s3v4", retries={"total_max_attempts": 1}),
     )
-
-
-def peak_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmHWM")
 
 
 def test_term_is_a_clean_end_and_data_stays(tmp_path: Path) -> None:
