@@ -13,7 +13,7 @@ from heavylift import assembly, dynamo, keys, queue, records, s3, work
 from heavylift.errors import ContentError, TransientError
 from heavylift.image.facts import inspect
 from heavylift.limits import SNIFF_HEAD_BYTES
-from heavylift.magic_opinion import head_opinion
+from heavylift.magic_opinion import second_opinion
 from heavylift.messages import Delivery
 from heavylift.promotion import OutOfTime, Promotion, TargetConflict, promote
 from heavylift.ranges import ReadAhead, drive
@@ -125,8 +125,9 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
     source = s3.ObjectSource(settings().staging_bucket, record.key, record.size, head.etag, head.version_id)
     fetch = ReadAhead(source.read, record.size, head_bytes=SNIFF_HEAD_BYTES)
     detection = drive(detect(record.size, record.name), fetch)
-    opinion = head_opinion(fetch(0, min(SNIFF_HEAD_BYTES, record.size))) if record.size else None
-    accepted = judge(record, detection, opinion)
+    if record.size:
+        detection = second_opinion(detection, fetch(0, min(SNIFF_HEAD_BYTES, record.size)))
+    accepted = judge(record, detection)
     facts: dict[str, Any] | None = None
     if accepted.kind == "image":
         facts = asdict(drive(inspect(detection, record.size), fetch))
@@ -136,7 +137,6 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
         file_id=record.file_id,
         format=accepted.format,
         media_type=accepted.media_type,
-        opinion=opinion,
         requests=source.traffic.requests,
         bytes_read=source.traffic.bytes_in,
     )

@@ -25,12 +25,10 @@ class Accepted:
     media_type: str
 
 
-def judge(record: FileRecord, detection: Detection, opinion: str | None) -> Accepted:
+def judge(record: FileRecord, detection: Detection) -> Accepted:
     """Accept what was detected, or raise ContentError.
 
     Codes: ``empty_file``, ``type_refused``, ``type_mismatch``, ``too_large_for_type``.
-
-    ``opinion`` is libmagic's media type of the head, asked for its deny list only.
     """
     announced = rule_for_media_type(record.declared_type or "") or rule_for_extension(record.name)
     expected = record.declared_kind or (announced.kind if announced else None)
@@ -38,14 +36,13 @@ def judge(record: FileRecord, detection: Detection, opinion: str | None) -> Acce
         if expected in _BINARY_KINDS:
             raise ContentError("empty_file", "The file is empty; a picture cannot be.", size=0)
         return Accepted(expected or "other", "Empty", announced.media_type if announced else "application/octet-stream")
-    if detection.refused:
+    if detection.refused or detection.media_type in REFUSED_MEDIA_TYPES:
         raise ContentError(
             "type_refused",
-            f"The content is {detection.refused} ({detection.media_type}); such files are not kept.",
+            f"The content is {detection.refused or 'of a refused type'} ({detection.media_type}); "
+            "such files are not kept.",
             detected=detection.media_type,
         )
-    if opinion in REFUSED_MEDIA_TYPES:
-        raise ContentError("type_refused", f"The content is {opinion}; such files are not kept.", detected=opinion)
     if expected in _BINARY_KINDS and not _same_family(expected, detection.kind):
         said = record.declared_type or (f"kind {record.declared_kind}" if record.declared_kind else "its name")
         raise ContentError(
