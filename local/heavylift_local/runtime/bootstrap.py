@@ -6,8 +6,9 @@ layers, the folder that stands for the runtime's and the layers' third-party pac
 standard library, in Lambda's order.
 
 The file system is read-only but for /tmp, for which TMPDIR stands here. An audit hook refuses what Python code
-does through ``open`` and ``os``. It does not see what native code writes by itself (libraries, SQLite), nor what
-started programs do; permission bits would not stop a developer who is root.
+does through ``open``, ``os`` and ``sqlite3``. It does not see what native code writes by itself, nor what started
+programs do; an ``os.open`` relative to a descriptor is taken for one relative to the working folder, since the
+event does not name the descriptor. Permission bits would not do: they do not stop a developer who is root.
 """
 
 import errno
@@ -74,6 +75,9 @@ def _make_read_only(writable: str) -> None:
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else flags & _WRITE_FLAGS
             if writes and path is not None:
                 check(path)
+        elif event == "sqlite3.connect":
+            if args[0] not in ("", b"", ":memory:", b":memory:"):
+                check(args[0])
         elif event in _CHANGES:
             for position, dir_position in _CHANGES[event]:
                 there = dir_position is not None and dir_position < len(args)

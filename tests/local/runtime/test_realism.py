@@ -28,7 +28,7 @@ TESTS = Path(__file__).resolve().parents[1]
 FORBIDDEN = ("multiprocessing", "concurrent.futures.process", "concurrent.futures.ProcessPoolExecutor")
 
 HANDLER = """
-import mmap, os, shutil, tempfile, threading, time
+import mmap, os, shutil, sqlite3, tempfile, threading, time
 from pathlib import Path
 TICKS = [0]
 
@@ -62,6 +62,7 @@ def handler(event, context):
                 attempt(lambda: shutil.rmtree(KEPT)),
                 attempt(lambda: open("/dev/null", "w").close()),
                 attempt(lambda: open(HERE / "handler.py").close()),
+                attempt(lambda: sqlite3.connect(tmp + "/db").close()),
             ],
             "outside": [
                 attempt(lambda: Path(elsewhere, "a").write_text("x")),
@@ -76,6 +77,7 @@ def handler(event, context):
                 attempt(lambda: os.chmod(elsewhere + "/there", 0o777)),
                 attempt(lambda: open("/tmp/heavylift-not-mine", "w")),
                 attempt(lambda: shutil.rmtree(elsewhere)),
+                attempt(lambda: sqlite3.connect(elsewhere + "/db")),
             ],
             "tmp": tmp,
         }
@@ -153,8 +155,8 @@ def test_the_file_system_is_read_only_but_for_tmp(make: Make, tmp_path: Path) ->
     (elsewhere / "there").write_text("x")
     found = answer(run(make(), do="write", elsewhere=str(elsewhere)))
 
-    assert found["inside"] == [0] * 6
-    assert found["outside"] == [30] * 12  # EROFS
+    assert found["inside"] == [0] * 7
+    assert found["outside"] == [30] * 13  # EROFS
     assert Path(found["tmp"]).parent == tmp_path / "scratch"
     assert [path.name for path in elsewhere.iterdir()] == ["there"]
     assert (elsewhere / "there").read_text() == "x"
