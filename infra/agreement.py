@@ -72,6 +72,7 @@ def _storage_facts(topology: Any, config: Config) -> Iterator[Fact]:
     for bucket in topology.BUCKETS:
         yield "bucket", bucket.name, bucket.versioned, bucket.name in watched
         yield "bucket policy", bucket.name
+        yield "signature age", bucket.name, config.signature_age_max_s() * 1000
         if bucket.abort_incomplete_days is not None:
             yield "abort incomplete", bucket.name, bucket.abort_incomplete_days
         for one in bucket.classes:
@@ -414,6 +415,9 @@ def _policy(kind: str, names: Iterable[str], told: Mapping[str, Any]) -> Iterato
         yield (kind, name) if refuses else (f"{kind} without TLS", name)
         for one in statements:
             if one["Effect"] != "Allow":
+                age = one.get("Condition", {}).get("NumericGreaterThan", {}).get("s3:signatureAge")
+                if age is not None:
+                    yield "signature age", name, age
                 continue
             source = one.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn", "?")
             plain = one["Principal"] == {"Service": "events.amazonaws.com"} and _many(one["Action"]) == [_SEND]

@@ -60,6 +60,10 @@ class Config:
     log_retention_days: int = 90
     settings: Mapping[str, str] = field(default_factory=dict)
 
+    def signature_age_max_s(self) -> int:
+        """How old a signature may be when it is used, in seconds."""
+        return max(topology.SIGNATURE_AGE_MAX_S, int(float(self.settings.get("SIGNATURE_TTL_SECONDS", 0))))
+
     def placeholders(self) -> tuple[str, ...]:
         """Keys that still hold an address which can never exist (RFC 2606, ``.invalid``)."""
         told = {"jwtIssuer": (self.jwt_issuer,), "origins": self.origins}
@@ -99,21 +103,20 @@ def _settings(value: object) -> Mapping[str, str]:
     if unknown:
         raise ConfigError(f"{PREFIX}settings names {', '.join(unknown)}, which docs/settings.md does not know")
     told = {name: str(one).lower() if isinstance(one, bool) else str(one) for name, one in sorted(value.items())}
-    # What the bucket's lifecycle has deleted, no setting brings back.
+    # What the bucket's lifecycle has deleted, no setting brings back; Signature Version 4 ends after a week.
     (staging,) = (bucket for bucket in topology.BUCKETS if bucket.name == "staging")
-    lives = {
+    most = {
         "SESSION_DAYS": staging.abort_incomplete_days,
         "QUARANTINE_DAYS": min((one.expire_days for one in staging.classes if one.expire_days), default=None),
+        "SIGNATURE_TTL_SECONDS": 7 * 86_400,
     }
-    for name, days in lives.items():
+    for name, limit in most.items():
         try:
-            kept = name not in told or days is None or float(told[name]) <= days
+            fits = name not in told or limit is None or 0 <= float(told[name]) <= limit
         except ValueError:
             raise ConfigError(f"{PREFIX}settings {name} must be a number, not {told[name]!r}") from None
-        if not kept:
-            raise ConfigError(
-                f"{PREFIX}settings {name}={told[name]} is more than the staging bucket keeps ({days} days)"
-            )
+        if not fits:
+            raise ConfigError(f"{PREFIX}settings {name}={told[name]} is not between 0 and {limit}")
     return told
 
 

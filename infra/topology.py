@@ -21,6 +21,10 @@ API_CORS_HEADERS = ("authorization", "content-type", "idempotency-key")
 API_CORS_EXPOSE = ("location", "retry-after")
 API_CORS_MAX_AGE_S = 600
 
+# The longest that anything of ours signs for (``content`` with ``ttl``); buckets deny older signatures. Where
+# SIGNATURE_TTL_SECONDS is longer, that counts.
+SIGNATURE_AGE_MAX_S = 3600
+
 # What every function runs on. All our wheels exist for both, and Graviton costs a fifth less per GB-second.
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 # The layer of every function, whatever its others: layers/heavylift.

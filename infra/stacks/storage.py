@@ -6,6 +6,7 @@ from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -63,6 +64,16 @@ class StorageStack(cdk.Stack):
             resource.add_property_override(
                 "NotificationConfiguration", {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
             )
+        # A signed URL that somebody kept: S3 looks at its expiry, this at its age (in milliseconds).
+        made.add_to_resource_policy(
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                principals=[iam.AnyPrincipal()],
+                actions=["s3:*"],
+                resources=[made.arn_for_objects("*")],
+                conditions={"NumericGreaterThan": {"s3:signatureAge": config.signature_age_max_s() * 1000}},
+            )
+        )
         cdk.Tags.of(made).add(BUCKET_TAG, bucket.name)
         return made
 

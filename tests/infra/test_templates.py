@@ -317,7 +317,7 @@ def test_patterns_match_nothing_but_creation(assembly: Assembly) -> None:
 
 
 def test_buckets_are_closed_kept_and_tls_only(assembly: Assembly) -> None:
-    """Public access blocked, owner enforced, encrypted, retained; anything below TLS 1.2 is refused."""
+    """Public access blocked, owner enforced, encrypted, retained; old TLS and old signatures are refused."""
     for _, _, bucket in resources(assembly, "AWS::S3::Bucket"):
         told = bucket["Properties"]
         assert set(told["PublicAccessBlockConfiguration"].values()) == {True}
@@ -331,6 +331,7 @@ def test_buckets_are_closed_kept_and_tls_only(assembly: Assembly) -> None:
         assert {json.dumps(one["Condition"]) for one in statements} == {
             json.dumps({"Bool": {"aws:SecureTransport": "false"}}),
             json.dumps({"NumericLessThan": {"s3:TlsVersion": 1.2}}),
+            json.dumps({"NumericGreaterThan": {"s3:signatureAge": 3_600_000}}),
         }
 
 
@@ -529,6 +530,12 @@ def test_preflights_are_answered_the_same_here_and_there(assembly: Assembly, tmp
         assert set(here[f"access-control-allow-{name}"].split(",")) == set(there[key])
     assert set(here["access-control-expose-headers"].split(",")) == set(there["ExposeHeaders"])
     assert here["access-control-max-age"] == str(there["MaxAge"])
+
+
+def test_signatures_age_the_same_here_and_there() -> None:
+    """The local buckets deny what the cloud's deny, with the default and with a deployer's longer life."""
+    for told in ({}, {"SIGNATURE_TTL_SECONDS": "60"}, {"SIGNATURE_TTL_SECONDS": "7200"}):
+        assert plan.signature_age_max(told) == Config(settings=told).signature_age_max_s()
 
 
 # --- the act of synthesising
