@@ -72,10 +72,16 @@ def user_metadata(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shown(value: str) -> str:
-    """A metadata value as S3 returns it: RFC 2047 where it is not ASCII."""
-    if value.isascii():
+    """A metadata value as S3 returns it: RFC 2047 where it is not plain ASCII, Q where most of it is, else B."""
+    raw = value.encode("latin-1")
+    text = raw.decode("utf-8", "replace")
+    plain = sum(32 <= ord(c) < 127 or c in "\r\n\t" for c in text)
+    if plain == len(text):
         return value
-    return f"=?UTF-8?B?{base64.b64encode(value.encode('latin-1')).decode()}?="
+    if plain <= len(text) - plain:
+        return f"=?UTF-8?B?{base64.b64encode(raw).decode()}?="
+    encoded = "".join("_" if b == 32 else chr(b) if 32 < b < 127 and b not in b"=_?" else f"={b:02X}" for b in raw)
+    return f"=?UTF-8?Q?{encoded}?="
 
 
 def version_header(bucket: Bucket, record: ObjectRecord) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from heavylift_local.s3.errors import S3Error
 # Fields that need no condition, besides those that start with x-ignore-.
 FREE = frozenset({"x-amz-signature", "file", "policy"})
 SIZE_MAX = 2**63 - 1
+_NUMBER = re.compile(r"^-?\d{1,19}$", re.ASCII)
 _EXPIRATION = re.compile(r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d{1,9})?Z$")
 
 
@@ -52,7 +53,7 @@ def parse(text: str) -> Policy:
         raise _invalid("Invalid JSON.")
     unknown = set(raw) - {"expiration", "conditions"}
     if unknown:
-        raise _invalid(f"Unexpected: '{min(unknown)}'.")
+        raise _invalid(f"Unexpected: '{min(unknown).lower()}'")
     if "expiration" not in raw:
         raise _invalid("Policy missing expiration.")
     if not isinstance(raw.get("conditions"), list):
@@ -64,6 +65,10 @@ def parse(text: str) -> Policy:
             found.append(_simple(item))
         elif isinstance(item, list) and item and isinstance(item[0], str):
             if item[0].lower() == "content-length-range":
+                if any(isinstance(end, str) and not _NUMBER.match(end) for end in item[1:]):
+                    # Recorded: a word in place of a number is a condition that fails, not a broken policy.
+                    found.append(Condition(str(item[0]), "=" + str(item[1]), str(item[-1])))
+                    continue
                 first, last = _length_range(item)
                 low, high = max(low, first), min(high, last)
             else:
@@ -133,9 +138,8 @@ def check(policy: Policy, fields: Mapping[str, str], now: float) -> None:
         raise _denied("Policy expired.")
     for condition in policy.conditions:
         value = fields.get(condition.name)
-        # Anything is allowed by an empty beginning, an absent field too.
-        absent_is_fine = condition.operator == "starts-with" and not condition.value and condition.name[:1] != "="
-        if not absent_is_fine if value is None else not _holds(condition, value):
+        # A field that is not there fails even an empty beginning (a capture of S3's answer).
+        if value is None or not _holds(condition, value):
             name = condition.name[1:] if condition.name.startswith("=") else f"${condition.name}"
             shown = json.dumps([condition.operator, name, condition.value], ensure_ascii=False)
             raise _denied(f"Policy Condition failed: {shown}")

@@ -91,7 +91,7 @@ def post_object(service: Service, request: Request) -> Response:
     tags: Tags = ()
     if fields.get("tagging"):
         service.authorize(request, "s3:PutObjectTagging", f"{request.bucket}/{key}")
-        tags = tagging.parse_document(fields["tagging"].encode())
+        tags = tagging.of_form(fields["tagging"])
     checks = _checks(request, headers)
     counted = postpolicy.Counted(reader, policy.size_min, min(policy.size_max, OBJECT_BYTES_MAX))
     body.narrow(counted)

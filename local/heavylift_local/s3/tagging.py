@@ -80,10 +80,12 @@ def of_node(root: Node, limit: int = TAGS_MAX) -> Tags:
     return check(tuple(tags), limit)
 
 
-def parse_document(data: bytes, limit: int = TAGS_MAX) -> Tags:
-    tree = Tree("Tagging")
-    tree.update(memoryview(data))
-    return of_node(tree.close(), limit)
+def of_form(text: str) -> Tags:
+    """The tags of a form's field; a document of another kind has none (recorded). Raises MalformedXML."""
+    tree = Tree("")
+    tree.update(memoryview(text.encode()))
+    root = tree.close()
+    return of_node(root) if root.name == "Tagging" else ()
 
 
 def tag_set(tags: Tags) -> str:

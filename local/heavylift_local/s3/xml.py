@@ -105,7 +105,7 @@ class Reader:
 
     *on_leaf(path, text)* is called for elements without children, *on_end(path)* for those with; a path is the tuple
     of local names from the root. Raises MalformedXML for anything that is not well formed, has a DTD, is too deep,
-    or has another root than *root*.
+    or has another root than *root* (empty: any).
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Reader:
 
     def _start(self, name: str, _: object) -> None:
         local = name.rpartition(" ")[2]
-        if not self._path and local != self._root:
+        if not self._path and self._root and local != self._root:
             raise S3Error("MalformedXML")
         if self._has_child:
             self._has_child[-1] = True

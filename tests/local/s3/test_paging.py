@@ -37,7 +37,7 @@ def api(server: RunningS3) -> Any:
 
 
 def grouped(rows: list[Any], prefix: str, delimiter: str) -> list[Any]:
-    """Rows (key first) in order of UTF-8 bytes; those with the delimiter behind the prefix rolled into ("prefix", p)."""
+    """Rows (key first) in order; those with the delimiter behind the prefix rolled into ("prefix", p)."""
     found: list[Any] = []
     for row in rows:
         key = row[0]

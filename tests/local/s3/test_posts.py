@@ -108,7 +108,9 @@ def test_what_boto3_presigns_is_taken(s3: RunningS3, client: Any) -> None:
         ([["starts-with", "$key", ""]], {}, 16, None),
         ([["starts-with", "$key", "k"]], {}, 16, None),
         ([{"key": "k"}, ["starts-with", "$Content-Type", "image/"]], {"Content-Type": "image/a,image/b"}, 16, None),
-        ([{"key": "k"}, ["starts-with", "$acl", ""]], {}, 16, None),
+        ([{"key": "k"}, ["starts-with", "$acl", ""]], {}, 16, (403, "AccessDenied")),
+        ([{"key": "k"}, ["content-length-range", "test", "10"]], {}, 16, (403, "AccessDenied")),
+        ([{"key": "k"}, {"tagging": "<Other/>"}], {"tagging": "<Other/>"}, 16, None),
         ([{"key": "k"}], {"x-ignore-me": "1"}, 16, None),
         ([{"key": "k"}, ["content-length-range", 16, 16]], {}, 16, None),
         ([{"key": "k"}, ["content-length-range", "0", "0"]], {}, 0, None),
@@ -377,3 +379,22 @@ def test_a_large_file_is_streamed(s3: RunningS3, client: Any) -> None:
 
     assert post(s3, encode(signed(s3, {"key": "k"}, document({"key": "k"})), file)).status == 204
     assert client.get_object(Bucket="staging", Key="k")["Body"].read() == file
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("ÄMÄZÕÑ S3", "=?UTF-8?Q?=C3=84M=C3=84Z=C3=95=C3=91_S3?="),
+        ("\x00\x01\x02\x03\x04", "=?UTF-8?B?AAECAwQ=?="),
+        ("日本語 s", "=?UTF-8?B?5pel5pys6KqeIHM=?="),
+    ],
+)
+def test_metadata_that_is_not_ascii(s3: RunningS3, value: str, shown: str) -> None:
+    """Given back encoded, as recorded from S3; tags from a form are the object's."""
+    tag = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    fields = {"key": "k", "x-amz-meta-A": value, "tagging": tag}
+    conditions = [{"key": "k"}, {"x-amz-meta-a": value}, {"tagging": tag}]
+    assert post(s3, encode(signed(s3, fields, document(*conditions)))).status == 204
+    answer = send(s3.presign("HEAD", "/staging/k"), "HEAD")
+    assert (answer.headers["x-amz-meta-a"], answer.headers["x-amz-tagging-count"]) == (shown, "1")
