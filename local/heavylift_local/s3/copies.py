@@ -17,7 +17,7 @@ from heavylift_local.s3.body import unsupported_algorithm
 from heavylift_local.s3.conditions import check_copy_source, check_write, write_condition
 from heavylift_local.s3.errors import S3Error, invalid_argument, invalid_request
 from heavylift_local.s3.extents import Extent, cut, pack, parse_copy_range, unpack
-from heavylift_local.s3.headers import check_write_headers, kept_headers, user_metadata, version_header
+from heavylift_local.s3.headers import check_write_headers, kept_headers, user_metadata, written_version_header
 from heavylift_local.s3.multipart import open_upload
 from heavylift_local.s3.objects import (
     OBJECT_BYTES_MAX,
@@ -171,7 +171,7 @@ def copy_object(service: Service, request: Request) -> Response:
             check_write(condition, tx.current(request.bucket, request.key), request.key)
         tx.hold(extents)
         record = service.put(tx, request, bucket, record, "CopyObject")
-    answer_headers = [("Content-Type", "application/xml"), *version_header(bucket, record)]
+    answer_headers = [("Content-Type", "application/xml"), *written_version_header(bucket, record)]
     answer_headers += service.expiration(bucket, record)
     if source_bucket.versioning:
         answer_headers.append(("x-amz-copy-source-version-id", source.version))

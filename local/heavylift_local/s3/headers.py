@@ -88,6 +88,11 @@ def version_header(bucket: Bucket, record: ObjectRecord) -> list[tuple[str, str]
     return [("x-amz-version-id", record.version)] if bucket.versioning else []
 
 
+def written_version_header(bucket: Bucket, record: ObjectRecord) -> list[tuple[str, str]]:
+    """Of a write: only while versioning is on. A suspended bucket names the version `null` when read (recorded)."""
+    return version_header(bucket, record) if bucket.versioning == "Enabled" else []
+
+
 def checksum_headers(record: ObjectRecord) -> list[tuple[str, str]]:
     """The object's checksum and its type; CRC64NVME of the whole where none was asked for."""
     if record.algorithm and record.checksum:

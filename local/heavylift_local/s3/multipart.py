@@ -380,7 +380,7 @@ def _commit(
                 [f"Checksum{made.algorithm}", made.checksum],
                 ["ChecksumType", made.checksum_type],
             ],
-            "version": record.version if bucket.versioning else None,
+            "version": record.version if bucket.versioning == "Enabled" else None,
         }
         tx.finish_upload(upload.seq, digest, json.dumps(answer))
     response = _completed(answer)

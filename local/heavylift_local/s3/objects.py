@@ -23,7 +23,7 @@ from heavylift_local.s3.headers import (
     object_headers,
     parts_count,
     user_metadata,
-    version_header,
+    written_version_header,
 )
 from heavylift_local.s3.request import KEY_BYTES_MAX, Request, Response
 from heavylift_local.s3.service import Service
@@ -105,7 +105,7 @@ def put_object(service: Service, request: Request) -> Response:
         headers=[
             ("ETag", f'"{record.etag}"'),
             *checksum_headers(record),
-            *version_header(bucket, record),
+            *written_version_header(bucket, record),
             *service.expiration(bucket, record),
         ]
     )

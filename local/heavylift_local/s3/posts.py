@@ -21,7 +21,7 @@ from heavylift_local.s3.headers import (
     checksum_headers,
     kept_headers,
     user_metadata,
-    version_header,
+    written_version_header,
 )
 from heavylift_local.s3.objects import OBJECT_BYTES_MAX, extents_of
 from heavylift_local.s3.request import KEY_BYTES_MAX, Request, Response
@@ -125,7 +125,7 @@ def post_object(service: Service, request: Request) -> Response:
         ("ETag", f'"{record.etag}"'),
         ("Location", request.place(key)),
         *checksum_headers(record),
-        *version_header(bucket, record),
+        *written_version_header(bucket, record),
         *service.expiration(bucket, record),
     ]
     return _answer(fields, answer, record)
