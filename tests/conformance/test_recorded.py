@@ -466,3 +466,46 @@ def test_content_encoding_is_kept_as_it_was_sent(scene: Scene) -> None:
     """Spaces too."""
     scene.s3.put_object(**scene.at("e"), Body=b"", ContentEncoding="deflate, gzip")
     assert scene.s3.head_object(**scene.at("e"))["ContentEncoding"] == "deflate, gzip"
+
+
+def test_a_suspended_bucket_names_no_versions_of_writes(scene: Scene) -> None:
+    """A write says nothing of a version, a read says `null`."""
+    scene.s3.put_bucket_versioning(Bucket=scene.bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert scene.s3.put_object(**scene.at(), Body=b"1")["VersionId"] != "null"
+    scene.s3.put_bucket_versioning(Bucket=scene.bucket, VersioningConfiguration={"Status": "Suspended"})
+    assert "VersionId" not in scene.s3.put_object(**scene.at(), Body=b"2")
+    assert scene.s3.get_object(**scene.at())["VersionId"] == "null"
+    upload = scene.upload()
+    assert "VersionId" not in scene.complete(upload, scene.parts(upload, b"x"))
+    assert scene.s3.delete_object(**scene.at())["DeleteMarker"] is True
+
+
+def test_versions(scene: Scene) -> None:
+    """Markers hide, versions stay, a marker's own deletion brings the object back."""
+    scene.s3.put_bucket_versioning(Bucket=scene.bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = scene.s3.put_object(**scene.at("v"), Body=b"1")["VersionId"]
+    scene.s3.put_object(**scene.at("v"), Body=b"22")
+    marker = scene.s3.delete_object(**scene.at("v"))["VersionId"]
+    assert error_of(scene.s3.get_object, **scene.at("v"))["Error"]["Code"] == "NoSuchKey"
+    refused = error_of(scene.s3.get_object, **scene.at("v"), VersionId=marker)
+    assert (refused["Error"]["Code"], refused["Error"]["ResourceType"]) == ("MethodNotAllowed", "DeleteMarker")
+    assert scene.s3.get_object(**scene.at("v"), VersionId=first)["Body"].read() == b"1"
+    listed = scene.s3.list_object_versions(Bucket=scene.bucket, Prefix="v")
+    assert [(row["Size"], row["IsLatest"]) for row in listed["Versions"]] == [(2, False), (1, False)]
+    assert [row["IsLatest"] for row in listed["DeleteMarkers"]] == [True]
+    assert error_of(scene.s3.delete_bucket, Bucket=scene.bucket)["Error"]["Code"] == "BucketNotEmpty"
+    assert scene.s3.delete_object(**scene.at("v"), VersionId=marker)["DeleteMarker"] is True
+    assert scene.s3.get_object(**scene.at("v"))["Body"].read() == b"22"
+
+
+def test_tags(scene: Scene) -> None:
+    """Set, counted on reads, replaced, removed; reserved and doubled keys are refused."""
+    tags = [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": ""}]
+    scene.s3.put_object_tagging(**scene.at(), Tagging={"TagSet": tags})
+    assert scene.s3.get_object_tagging(**scene.at())["TagSet"] == tags
+    assert scene.s3.get_object(**scene.at())["TagCount"] == 2
+    for bad in ([{"Key": "aws:x", "Value": ""}], [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]):
+        refused = error_of(scene.s3.put_object_tagging, **scene.at(), Tagging={"TagSet": bad})
+        assert refused["Error"]["Code"] == "InvalidTag"
+    scene.s3.delete_object_tagging(**scene.at())
+    assert scene.s3.get_object_tagging(**scene.at())["TagSet"] == []
