@@ -103,7 +103,7 @@ def _record(file: Path, tenant: str, scale: float) -> Any:
         fetch = ReadAhead(lambda offset, length: os.pread(descriptor, length, offset), size)
         try:
             detection = drive(detect(size, file.name), fetch)
-            accepted = judge(record, detection, None)
+            accepted = judge(record, detection)
         except ContentError as error:
             raise AdoptError(f"{error.code}: {error.message}") from None
         facts = None
