@@ -204,20 +204,21 @@ class S3Server:
                 code, response = "RequestTimeout", self._error(request, S3Error("RequestTimeout"))
                 response.close = True
             except PeerGone:
-                self._record(request, started, 0, "ConnectionLost", 0)
+                self._record(request, started, 0, "ConnectionLost", 0, answered=False)
                 raise
             except Exception:  # noqa: BLE001 - the top of the loop: one broken request must not end the server
                 traceback.print_exc(file=sys.stderr)
                 code, response = "InternalError", self._error(request, S3Error("InternalError"))
             close = response.close or not request.keep_alive or self._stopping or not body.reusable_after_drain
             self._add_cors(request, response)
+            self.counters.answering()
             try:
                 sent = self._send(connection, request, response, close=close)
             except (PeerGone, PeerSlow):
                 code = "ConnectionLost"
                 raise
             finally:
-                self._record(request, started, response.status, code, sent)
+                self._record(request, started, response.status, code, sent, answered=True)
         if close:
             connection.linger(GOODBYE_SECONDS if body.complete else LINGER_SECONDS)
             return False
@@ -392,9 +393,11 @@ class S3Server:
         body.drain()
         return True
 
-    def _record(self, request: Request, started: float, status: int, code: str, bytes_out: int) -> None:
+    def _record(
+        self, request: Request, started: float, status: int, code: str, bytes_out: int, *, answered: bool
+    ) -> None:
         bytes_in = request.body.received if request.body else 0
-        self.counters.add(request.caller_name, request.operation, bytes_in, bytes_out)
+        self.counters.add(request.caller_name, request.operation, bytes_in, bytes_out, answered=answered)
         if self.config.access_log is not None:
             self._log.write(
                 {
