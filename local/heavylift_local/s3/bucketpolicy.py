@@ -6,7 +6,8 @@ operator or a key that is not known here is refused with 501 when the policy is 
 
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +19,16 @@ ALLOW, DENY = "Allow", "Deny"
 
 # Values a request has for the keys we know; numbers for the numeric ones. Absent from the context: does not match.
 KEYS = frozenset({"s3:signatureage", "s3:authtype", "s3:signatureversion", "aws:securetransport", "s3:prefix"})
-_NUMERIC = {
-    "NumericEquals": lambda a, b: a == b,
-    "NumericNotEquals": lambda a, b: a != b,
-    "NumericLessThan": lambda a, b: a < b,
-    "NumericLessThanEquals": lambda a, b: a <= b,
-    "NumericGreaterThan": lambda a, b: a > b,
-    "NumericGreaterThanEquals": lambda a, b: a >= b,
+_NUMERIC: dict[str, Callable[[float, float], bool]] = {
+    "NumericEquals": operator.eq,
+    "NumericNotEquals": operator.ne,
+    "NumericLessThan": operator.lt,
+    "NumericLessThanEquals": operator.le,
+    "NumericGreaterThan": operator.gt,
+    "NumericGreaterThanEquals": operator.ge,
 }
-_TEXT = {
-    "StringEquals": lambda value, wanted: value == wanted,
+_TEXT: dict[str, Callable[[str, str], bool]] = {
+    "StringEquals": operator.eq,
     "StringLike": lambda value, wanted: matches(wanted, value),
     "Bool": lambda value, wanted: value == wanted.lower(),
 }
@@ -44,20 +45,20 @@ def unknown(what: str) -> S3Error:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    operator: str
+    kind: str  # the operator
     key: str  # lower case
     values: tuple[str, ...]
 
     def holds(self, context: Mapping[str, str | float]) -> bool:
         value = context.get(self.key)
-        if self.operator in _NUMERIC:
+        if self.kind in _NUMERIC:
             if value is None:
                 return False
-            return any(_NUMERIC[self.operator](float(value), float(wanted)) for wanted in self.values)
-        if self.operator in _NEGATED:  # a negated operator matches where the key is absent
-            check = _TEXT[_NEGATED[self.operator]]
+            return any(_NUMERIC[self.kind](float(value), float(wanted)) for wanted in self.values)
+        if self.kind in _NEGATED:  # a negated operator matches where the key is absent
+            check = _TEXT[_NEGATED[self.kind]]
             return value is None or not any(check(str(value), wanted) for wanted in self.values)
-        return value is not None and any(_TEXT[self.operator](str(value), wanted) for wanted in self.values)
+        return value is not None and any(_TEXT[self.kind](str(value), wanted) for wanted in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +178,21 @@ def _conditions(raw: Any) -> Sequence[Condition]:
     if not isinstance(raw, dict):
         raise malformed("Condition must be an object")
     found = []
-    for operator, keys in raw.items():
-        if operator not in _NUMERIC and operator not in _TEXT and operator not in _NEGATED:
-            raise unknown(f"the operator {operator}")
+    for kind, keys in raw.items():
+        if kind not in _NUMERIC and kind not in _TEXT and kind not in _NEGATED:
+            raise unknown(f"the operator {kind}")
         if not isinstance(keys, dict):
             raise malformed("Condition must be an object")
         for key, values in keys.items():
             if key.lower() not in KEYS:
                 raise unknown(f"the condition key {key}")
             texts = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in _list(values))
-            if operator in _NUMERIC:
+            if kind in _NUMERIC:
                 try:
                     [float(text) for text in texts]
                 except ValueError:
                     raise malformed(f"Invalid numeric value for {key}") from None
-            found.append(Condition(operator, key.lower(), texts))
+            found.append(Condition(kind, key.lower(), texts))
     return found
 
 
