@@ -33,6 +33,7 @@ from heavylift_local.events import EventHub, target
 from heavylift_local.gateway.authorizer import Authorizer
 from heavylift_local.gateway.routing import Router
 from heavylift_local.gateway.server import Gateway
+from heavylift_local.internal import Internal
 from heavylift_local.local_api import LocalEndpoints
 from heavylift_local.poller import Poller, Watch, period_seconds
 from heavylift_local.runtime import processes
@@ -44,7 +45,7 @@ from heavylift_local.runtime.child import (
     error_payload,
 )
 from heavylift_local.runtime.pool import Fault, Pool
-from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
+from heavylift_local.serving import LoopbackServer
 from heavylift_local.sources import QueueSource, Schedule, retry_delays, scheduled_event
 from heavylift_local.sqs.queue import Message, Queue
 from heavylift_local.sqs.server import QueueService
@@ -77,39 +78,6 @@ class Options:
     s3_module: str = "heavylift_local.s3"
     external: external.External | None = None
     """Another S3 in place of the embedded one."""
-
-
-class _Internal(Exchange):
-    """Where functions reach the queues, S3 delivers its events, and calls end their callers."""
-
-    def do_POST(self) -> None:
-        stack: Stack = self.server.stack  # type: ignore[attr-defined]
-        try:
-            body = self.read_body(17 * 1024 * 1024)
-        except (BodyTooLarge, BadBody):
-            self.reply(413)
-            return
-        if self.path == stack.event_path:
-            try:
-                event = json.loads(body)
-            except ValueError:
-                self.reply(400)
-                return
-            stack.publish(event)
-            self.reply(204)
-            return
-        if self.path == stack.call_path:
-            try:
-                caller = str(json.loads(body)["caller"])
-            except (ValueError, KeyError, TypeError):
-                self.reply(400)
-                return
-            stack.end_caller(caller)
-            self.reply(204)
-            return
-        caller_name = getattr(self.server, "caller_name", None)
-        status, headers, answer = stack.queue_service.handle(self.headers, body, caller_name)
-        self.reply(status, answer, None, headers)
 
 
 class Stack:
@@ -165,7 +133,7 @@ class Stack:
             self._gateway = Gateway(self.options.port, plan.ACCOUNT, self.options.web, origins)
         except OSError as error:
             raise StackError(f"port {self.options.port} cannot be used: {error.strerror}") from None
-        self._internal = LoopbackServer(_Internal)
+        self._internal = LoopbackServer(Internal)
         self._internal.stack = self  # type: ignore[attr-defined]
         self.event_path = f"/events/{self.identity.admin_token}"
         self.call_path = f"/calls/{self.identity.admin_token}"
@@ -351,7 +319,7 @@ class Stack:
         assert self._internal is not None
         endpoints, queues_url = self.endpoints, self._internal.url
         if self.external is not None:
-            server = LoopbackServer(_Internal)
+            server = LoopbackServer(Internal)
             server.stack, server.caller_name = self, function  # type: ignore[attr-defined]
             server.start(f"internal-{function}")
             self._own_servers[function] = server
