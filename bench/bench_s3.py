@@ -130,6 +130,7 @@ def measure(name: str, folder: Path, path: Path, parts: list[Part], puts: int) -
             sending, completing = upload(s3, path, parts, label, digests=digests)
             result[f"upload_{label}_mib_per_s"] = round(size / MIB / sending, 1)
             result[f"complete_{label}_s"] = round(completing, 3)
+            result[f"whole_{label}_mib_per_s"] = round(size / MIB / (sending + completing), 1)
         result["peak_upload_mb"] = round(peak_bytes(pid) / 1e6, 1)
         url = s3.generate_presigned_url("get_object", Params={"Bucket": "bench", "Key": "sha256"})
         began = time.perf_counter()
@@ -178,14 +179,15 @@ def main() -> None:
                 print(json.dumps({"bench": "s3", "mib": options.mib, "round": number + 1, **result}), flush=True)
     fields = [field for field in results[names[0]][0] if field != "server"]
     medians = {name: {f: statistics.median(run[f] for run in runs) for f in fields} for name, runs in results.items()}
-    ratios = {
-        rival: {
-            "upload": round(medians["own"]["upload_sha256_mib_per_s"] / medians[rival]["upload_sha256_mib_per_s"], 2),
-            "peak": round(medians["own"]["peak_mb"] / medians[rival]["peak_mb"], 3),
-        }
-        for rival in names
-        if rival != "own" and "own" in names
-    }
+    ratios: dict[str, dict[str, Any]] = {}
+    for rival in names:
+        if rival == "own" or "own" not in names:
+            continue
+        pairs = list(zip(results["own"], results[rival], strict=True))
+        ratios[rival] = {"peak": round(medians["own"]["peak_mb"] / medians[rival]["peak_mb"], 3)}
+        for field in ("upload_sha256", "whole_sha256", "upload_plain", "whole_plain"):
+            each = [a[f"{field}_mib_per_s"] / b[f"{field}_mib_per_s"] for a, b in pairs]
+            ratios[rival][field] = [round(value, 2) for value in (statistics.median(each), min(each), max(each))]
     summary = {"bench": "s3", "summary": True, "mib": options.mib, "rounds": options.rounds, "medians": medians}
     print(json.dumps({**summary, "ratios": ratios, **circumstances()}))
 
