@@ -138,6 +138,7 @@ _NO_AUTH = "signatures in headers are not checked, and unsigned requests are let
 _QUERY = "malformed parameters of a presigned URL are answered with another code"
 _XML = "request documents are not validated (an internal error, or taken as they are)"
 _NO_ACL = "ACLs are taken although a new bucket of S3 has none since 2023"
+_SUSPENDED = "a read after a write to a suspended bucket names another version than null"
 
 LOCALSTACK: dict[str, str] = {
     "test_boto3::test_paginators_see_everything_once[-list_objects]": _PAGES,
@@ -166,7 +167,7 @@ LOCALSTACK: dict[str, str] = {
     "test_recorded::test_refused_as_s3_refuses_it[acl-on-an-object]": _NO_ACL,
     "test_recorded::test_list_fields": "owners still have display names",
     "test_recorded::test_buckets_say_where_they_are": "buckets have no ARN",
-    "test_recorded::test_a_suspended_bucket_names_no_versions_of_writes": "a read after a write to a suspended bucket names another version than null",
+    "test_recorded::test_a_suspended_bucket_names_no_versions_of_writes": _SUSPENDED,
 }
 
 
