@@ -61,12 +61,12 @@ STAGES = {stage.name: stage for stage in (VALIDATE, THUMBNAIL)}
 
 
 def look_again_s(stage: str) -> float:
-    """When the sweeper looks at a file that its stage does not move: a tenth after the visibility of its message.
+    """When the sweeper looks at a file that its stage does not move: well after the visibility of its message.
 
     A killed worker's message comes back by itself at its visibility, and as the same message, so that its receives
     are counted and the fifth ends in the dead-letter queue. The sweeper steps in only when that did not happen.
     """
-    return 1.1 * QUEUE_VISIBILITY_S[stage] / settings().time_scale
+    return 1.25 * QUEUE_VISIBILITY_S[stage] / settings().time_scale
 
 
 def may_claim(record: FileRecord, stage: Stage, owner: str, now: float) -> Claim:
