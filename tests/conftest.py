@@ -30,20 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["HEAVYLIFT_S3_ENDPOINT"] = str(endpoint)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Makes ``--dist loadgroup`` keep a group on one worker: pytest 9.2 no longer reads where xdist 3.8 notes it.
-
-    Without it every worker starts every module's stack for itself.
-    """
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        group = item.get_closest_marker("xdist_group")
-        if group is not None and hasattr(item, "_id") and not item.nodeid.endswith(f"@{group.args[0]}"):
-            item._id = type(item._id).parse(f"{item.nodeid}@{group.args[0]}")
-
-
 @pytest.fixture
 def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Makes worlds, each a fresh one: functions, table, buckets and queues in this process (tests/doubles/world.py)."""
