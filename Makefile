@@ -57,7 +57,7 @@ test-full: lint $(VENV)/.infra
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full"
 	$(BIN)/python -m pytest -m full --timeout 7200
 
-# The suite that judges the own S3, run against LocalStack: an environment of its own, loopback only.
+# The suite that judges the own S3, and the end-to-end tests, against LocalStack: an environment of its own, loopback only.
 LOCALSTACK := .venv-localstack
 $(LOCALSTACK)/.ready: requirements/localstack.lock $(VENV)/.test
 	@test -x $(LOCALSTACK)/bin/python || $(PYTHON) -m venv $(LOCALSTACK)
@@ -68,6 +68,8 @@ $(LOCALSTACK)/.ready: requirements/localstack.lock $(VENV)/.test
 conformance-localstack: $(LOCALSTACK)/.ready
 	bash tests/system_packages.sh
 	CONFORMANCE_TARGET=localstack $(BIN)/python -m pytest tests/conformance
+	$(BIN)/python -m tests.conformance.localstack run \
+		$(BIN)/python -m pytest tests/interop -m "not full" --s3-endpoint {endpoint}
 
 bench: $(VENV)/.test
 	@for script in bench/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -114,5 +115,16 @@ def running(directory: Path, venv: Path = VENV) -> Iterator[tuple[str, int]]:
         log.close()
 
 
+def run_with(command: list[str]) -> int:
+    """Run *command* while a LocalStack is up, its ``{endpoint}`` filled in, with credentials that LocalStack takes."""
+    with tempfile.TemporaryDirectory(prefix="heavylift-localstack-") as folder, running(Path(folder)) as (endpoint, _):
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        filled = [word.replace("{endpoint}", endpoint) for word in command]
+        return subprocess.run(filled, env={**os.environ, **keys}, check=False).returncode
+
+
 if __name__ == "__main__":
-    patch(Path(sys.argv[2]))
+    if sys.argv[1] == "patch":
+        patch(Path(sys.argv[2]))
+    else:
+        sys.exit(run_with(sys.argv[2:]))
