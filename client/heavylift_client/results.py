@@ -16,7 +16,7 @@ WELL_WITHOUT_WAITING = frozenset({"assembling", "staged", "validating", "scannin
 class Result:
     """The outcome of one file.
 
-    ``status`` is the server's (DESIGN: completed, completed_with_errors, rejected, failed, cancelled, …), or
+    ``status`` is the server's (completed, completed_with_errors, rejected, failed, cancelled, …), or
     ``failed`` when the upload itself could not be done; ``failure`` says why ({"code", "message"}).
     ``record`` is the body of ``GET /v1/files/{id}`` when the end was waited for.
     """

@@ -84,7 +84,7 @@ class Sender:
             self._refused(transfer, error)
 
     def _refused(self, transfer: Transfer, error: ClientError) -> None:
-        # Somebody else completed or cancelled this session, or it ran out. What became of it is the answer.
+        # Somebody else completed or cancelled this upload, or its time ran out. What became of it is the answer.
         if isinstance(error, ApiError) and error.status in (409, 410) and transfer.step == "complete":
             try:
                 self._ask(transfer, error)
@@ -186,7 +186,7 @@ class Sender:
                 self.board.no_more_parts(transfer)
                 return
             if transfer.single and isinstance(error, StoreError) and error.status == 412:
-                # The key is this session's alone and the digest was signed: what lies there is our earlier try.
+                # The key is this upload's alone and the digest was signed: what lies there is our earlier try.
                 self.board.stored(transfer)
                 return
             self._pause(attempt, None)
