@@ -162,10 +162,12 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--puts", type=int, default=2000)
-    parser.add_argument("--servers", default="")
+    parser.add_argument("--servers", default="", help="own,moto,localstack (default: all that are there)")
     options = parser.parse_args()
     there = (ROOT / ".venv-localstack/.ready").exists()
     names = [n for n in options.servers.split(",") if n] or ["own", "moto", *(["localstack"] if there else [])]
+    if unknown := set(names) - {"own", "moto", "localstack"}:
+        parser.error(f"no such server: {', '.join(sorted(unknown))}")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="heavylift-bench-") as folder:
         path = Path(folder) / "data.bin"
