@@ -25,6 +25,7 @@ class Settings:
     derived_bucket: str = ""
     table_name: str = ""
     queue_urls: Mapping[str, str] | None = None
+    event_bus_name: str = "default"
     region: str = "us-east-1"
     function_name: str = ""
     max_file_size_bytes: int = OBJECT_SIZE_MAX
@@ -80,6 +81,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             for name, value in environment.items()
             if name.endswith("_QUEUE_URL")
         },
+        event_bus_name=environment.get("EVENT_BUS_NAME") or base.event_bus_name,
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or base.region,
         function_name=environment.get("AWS_LAMBDA_FUNCTION_NAME", ""),
         max_file_size_bytes=min(int(number("MAX_FILE_SIZE", base.max_file_size_bytes)), OBJECT_SIZE_MAX),
