@@ -22,7 +22,8 @@ Fact = tuple[object, ...]
 _POLL = ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
 _LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
 _SEND = "sqs:SendMessage"
-_BUS = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default"
+_BUS_NAME = "default"  # the only one that S3 sends to; ours are on it too, so that one bus tells all
+_BUS = f"arn:${{AWS::Partition}}:events:${{AWS::Region}}:${{AWS::AccountId}}:event-bus/{_BUS_NAME}"
 _DAY_S = 86_400
 # Kinds whose every resource becomes facts below, and kinds that carry nothing of the topology's.
 _READ = frozenset(
@@ -118,7 +119,7 @@ def _function_facts(topology: Any, config: Config) -> Iterator[Fact]:
             yield "layer of", name, layer
         told = {"POWERTOOLS_SERVICE_NAME": name, **topology.LIBRARY_ENVIRONMENT, **topology.ENVIRONMENT}
         for variable, value in {**told, **function.environment, **config.settings}.items():
-            yield "variable", name, variable, value
+            yield "variable", name, variable, value.replace("{bus}", _BUS_NAME)
         for allow in function.allows:
             for action in allow.actions:
                 for resource in allow.resources:

@@ -1,4 +1,4 @@
-"""The functions and what is around them, in this process: a table, buckets, queues, a clock that a test moves.
+"""The functions and what is around them, in this process: a table, buckets, queues, a bus, a clock that a test moves.
 
 S3's events go through the topology's rules into the queues; ``pump`` hands messages to the very handlers. A sandbox
 that is killed leaves its message hidden until its visibility ends, as on AWS.
@@ -23,6 +23,7 @@ from heavylift.image.thumbnails import Thumbnail, ThumbnailResult
 from heavylift.records import FileRecord
 from infra import topology
 from tests.doubles import events
+from tests.doubles.bus import BUS, FakeBus
 from tests.doubles.gate import Gate, Killed
 from tests.doubles.queues import FakeQueues, Message
 from tests.doubles.s3 import FakeS3, Object, sha256_base64
@@ -68,7 +69,8 @@ class World:
         visibility = {queue.name: float(queue.visibility_s) for queue in topology.QUEUES}
         self.queues = FakeQueues(self.clock, visibility, topology.QUEUES[0].receive_count_max)
         self.dynamodb = dynamodb or self.table
-        self.gate = Gate({"s3": self.s3, "dynamodb": self.dynamodb, "sqs": self.queues})
+        self.bus = FakeBus()
+        self.gate = Gate({"s3": self.s3, "dynamodb": self.dynamodb, "sqs": self.queues, "events": self.bus})
         self.thumbnails: Callable[..., ThumbnailResult] = fake_thumbnails
         self.seen: set[int] = set()
         self.handled: list[tuple[str, str]] = []
@@ -276,6 +278,7 @@ def environment() -> dict[str, str]:
     """What the topology tells a function, with this world's names."""
     known = {f"{{bucket:{name}}}": physical for name, physical in BUCKETS.items()}
     known["{table}"] = topology.TABLE.name
+    known["{bus}"] = BUS
     known.update({f"{{queue:{queue.name}}}": queue_url(queue.name) for queue in topology.QUEUES})
     return {
         **{name: known[value] for name, value in topology.ENVIRONMENT.items()},

@@ -41,6 +41,7 @@ ACTIONS = {
     "get_queue_attributes": "sqs:GetQueueAttributes",
     "send_message": "sqs:SendMessage",
     "change_message_visibility": "sqs:ChangeMessageVisibility",
+    "put_events": "events:PutEvents",
 }
 NAMES = {physical: logical for logical, physical in BUCKETS.items()}
 
@@ -52,6 +53,8 @@ def needs(call: Call) -> set[tuple[str, str]]:
         return {(action, f"table/index/{given['IndexName']}" if "IndexName" in given else "table")}
     if call.service == "sqs":
         return {(action, f"queue:{given['QueueUrl'].rsplit('/', 1)[-1]}")}
+    if call.service == "events":
+        return {(action, "bus")}
     bucket = NAMES[given["Bucket"]]
     if "Key" not in given:
         return {(action, bucket)}
@@ -249,6 +252,7 @@ NOT_YET = {
     ("validate", "s3:AbortMultipartUpload"),
     ("thumbnail", "sqs:SendMessage"),
     ("sweep", "s3:DeleteObject"),
+    *((function, "events:PutEvents") for function in ("complete", "validate", "thumbnail", "sweep")),
 }
 
 

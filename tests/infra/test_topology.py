@@ -215,8 +215,12 @@ def test_allowed_resources_exist() -> None:
             assert set(allow.resources) <= known, function.name
             for action in allow.actions:
                 service = action.partition(":")[0]
-                assert service in {"s3", "dynamodb", "sqs"}
-                prefix = {"s3": ("staging", "store", "derived"), "dynamodb": ("table",), "sqs": ("queue:",)}[service]
+                prefix = {
+                    "s3": ("staging", "store", "derived"),
+                    "dynamodb": ("table",),
+                    "sqs": ("queue:",),
+                    "events": ("bus",),
+                }[service]
                 assert all(resource.startswith(prefix) for resource in allow.resources)
             assert "*" not in "".join(allow.actions)
 
