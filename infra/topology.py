@@ -207,20 +207,7 @@ RULES = (
 )
 
 _RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
-# Whoever ends a file also marks its hour for the statistics.
-_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem"), ("table",))
-# Audit events that no longer fit the record.
-_AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
-# Everything that a file left behind, every version of it.
-_PURGE = (
-    Allow(("s3:ListBucket",), ("staging", "store", "derived")),
-    Allow(("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"), ("store",)),
-    Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*",)),
-    Allow(
-        ("s3:DeleteObject",),
-        ("derived/thumbnails/*", "derived/reports/*", "derived/manifests/*", "derived/work/*"),
-    ),
-)
+_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
 
@@ -265,11 +252,9 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads/{id}/complete"),
             Route("POST", "/v1/uploads/{id}/retry"),
             Route("DELETE", "/v1/uploads/{id}"),
-            Route("DELETE", "/v1/uploads", ADMIN),
-            Route("DELETE", "/v1/files/{id}"),
         ),
         allows=(
-            *_PURGE,
+            Allow(("s3:ListBucket",), ("staging", "store")),
             Allow(
                 (
                     "s3:GetObject",
@@ -280,8 +265,7 @@ FUNCTIONS = (
                 ),
                 ("staging/in/*", "staging/dicom/*"),
             ),
-            _AUDIT_WRITE,
-            _RECORD_READ,
+            Allow(("s3:PutObject",), ("derived/manifests/*",)),
             _RECORD_WRITE,
             Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
             _ANNOUNCE,
@@ -327,7 +311,6 @@ FUNCTIONS = (
                 ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("store/files/*",),
             ),
-            _AUDIT_WRITE,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:validate",)),
             _ANNOUNCE,
@@ -344,7 +327,6 @@ FUNCTIONS = (
             Allow(("s3:ListBucket",), ("store",)),
             Allow(("s3:GetObject", "s3:GetObjectVersion"), ("store/files/*",)),
             Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/thumbnails/*",)),
-            _AUDIT_WRITE,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:thumbnail",)),
             _ANNOUNCE,
@@ -358,9 +340,7 @@ FUNCTIONS = (
         schedule_minutes=15,
         concurrency_reserved=1,
         allows=(
-            *_PURGE,
-            Allow(("s3:ListBucketMultipartUploads",), ("staging",)),
-            Allow(("s3:ListMultipartUploadParts",), ("store/files/*",)),
+            Allow(("s3:ListBucket",), ("staging",)),
             Allow(
                 (
                     "s3:AbortMultipartUpload",
@@ -372,14 +352,13 @@ FUNCTIONS = (
                 ("staging/in/*", "staging/dicom/*"),
             ),
             # It finishes uploads that stand in assembling.
-            _AUDIT_WRITE,
+            Allow(("s3:PutObject",), ("derived/manifests/*",)),
             Allow(
                 (
                     "dynamodb:GetItem",
                     "dynamodb:BatchGetItem",
                     "dynamodb:PutItem",
                     "dynamodb:UpdateItem",
-                    "dynamodb:DeleteItem",
                     "dynamodb:Query",
                     "dynamodb:Scan",
                 ),
