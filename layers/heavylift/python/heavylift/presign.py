@@ -57,7 +57,8 @@ def _quote(value: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    """The day's key of Signature Version 4."""
     key = f"AWS4{secret}".encode()
     for piece in (day, region, service, "aws4_request"):
         key = hmac.new(key, piece.encode(), sha256).digest()
@@ -67,7 +68,7 @@ def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
 @lru_cache(maxsize=8)
 def _keyed(secret: str, day: str, region: str, service: str) -> tuple[Any, Any]:
     """HMAC's two inner states, keyed already. One tuple, so that no thread sees half of a new day's pair."""
-    block = _signing_key(secret, day, region, service).ljust(_BLOCK, b"\0")
+    block = signing_key(secret, day, region, service).ljust(_BLOCK, b"\0")
     return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
 
 
@@ -151,8 +152,8 @@ def presign_put(
         f"{values}\n{';'.join(names)}\nUNSIGNED-PAYLOAD"
     )
     text = f"AWS4-HMAC-SHA256\n{ts}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-    signing_key = _signing_key(credentials.secret, day, region, "s3")
-    signature = hmac.new(signing_key, text.encode(), sha256).hexdigest()
+    key_of_day = signing_key(credentials.secret, day, region, "s3")
+    signature = hmac.new(key_of_day, text.encode(), sha256).hexdigest()
     return (
         f"{address.scheme}://{address.host}{path}"
         f"?{head}&X-Amz-SignedHeaders={signed}&X-Amz-Expires={expires_s}{token}&X-Amz-Signature={signature}"
@@ -186,7 +187,7 @@ def sign_json_request(
         ]
     )
     text = f"AWS4-HMAC-SHA256\n{ts}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.new(_signing_key(credentials.secret, day, region, service), text.encode(), sha256).hexdigest()
+    signature = hmac.new(signing_key(credentials.secret, day, region, service), text.encode(), sha256).hexdigest()
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.key_id}/{scope}, "
         f"SignedHeaders={';'.join(names)}, Signature={signature}"
