@@ -60,6 +60,7 @@ class FileRecord:
     events_dropped: int = 0
     stage: str | None = None
     attempt: int = 0
+    progress: int = 0
     fence: int = 0
     lease_owner: str | None = None
     lease_until: float = 0.0

@@ -15,7 +15,7 @@ from heavylift.image.facts import inspect
 from heavylift.limits import SNIFF_HEAD_BYTES
 from heavylift.magic_opinion import second_opinion
 from heavylift.messages import Delivery
-from heavylift.promotion import OutOfTime, Promotion, TargetConflict, promote
+from heavylift.promotion import Journal, OutOfTime, Promotion, TargetConflict, promote
 from heavylift.ranges import ReadAhead, drive
 from heavylift.records import Change, FileRecord, lease_seconds
 from heavylift.settings import settings
@@ -38,6 +38,7 @@ def take(delivery: Delivery) -> None:
     if answer is Claim.DONE and record.stored:
         _after_fresh(record)
     if answer is not Claim.TAKE:
+        _leave_no_upload(record)  # it failed just now, or its worker was killed between the failure and this
         logger().info("nothing to validate", file_id=record.file_id, status=record.status.value, why=answer.value)
         return
     try:
@@ -46,11 +47,11 @@ def take(delivery: Delivery) -> None:
         _reject(record, error)
     except TargetConflict as error:
         failure = work.failure_of(error, VALIDATE.name, retryable=False)
-        work.write(record, Event.FAIL, VALIDATE.name, failure=failure)
+        work.write(record, Event.FAIL, VALIDATE.name, failure=failure, **_no_upload(record))
     except OutOfTime as error:
-        work.hand_on(record, VALIDATE, delivery.message, error.parts_done)
+        _leave_no_upload(work.hand_on(record, VALIDATE, delivery.message, error.parts_done))
     except TransientError as error:
-        work.note_trouble(record, VALIDATE, error)
+        _leave_no_upload(work.note_trouble(record, VALIDATE, error))
         raise
 
 
@@ -96,7 +97,7 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
             record.file_id,
         ),
         record.store_upload_id,
-        lambda upload_id: _remember(record, upload_id),
+        Journal(lambda upload_id: _remember(record, upload_id), lambda parts: _found(record, parts)),
         delivery.seconds_left,
     )
     fresh = commit_fresh(record, head, VALIDATE.name)
@@ -105,7 +106,30 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
 
 
 def _remember(record: FileRecord, upload_id: str) -> None:
-    work.write(record, None, VALIDATE.name, store_upload_id=upload_id or None)
+    work.write(record, None, VALIDATE.name, store_upload_id=upload_id or None, progress=0)
+
+
+def _found(record: FileRecord, parts: int) -> None:
+    """A copy that got further before it was cut off has not failed: its attempts are counted anew from there."""
+    if parts > record.progress:
+        work.write(record, None, VALIDATE.name, progress=parts, attempt=1)
+
+
+def _no_upload(record: FileRecord) -> dict[str, Any]:
+    """Abort the upload that the record remembers, if any; what to write then."""
+    if record.store_upload_id is None:
+        return {"store_upload_id": None, "progress": 0}
+    store_key = keys.store(record.tenant, record.file_id)
+    if s3.abort_multipart(settings().store_bucket, store_key, record.store_upload_id):
+        return {"store_upload_id": None, "progress": 0}
+    logger().warning("parts outlived the abort; the sweeper goes on", file_id=record.file_id)
+    return {}
+
+
+def _leave_no_upload(record: FileRecord) -> None:
+    """What failed for good keeps no copied parts; a retry begins the copy anew."""
+    if record.status in {State.FAILED, State.REJECTED} and record.store_upload_id:
+        work.write(record, None, VALIDATE.name, **_no_upload(record))
 
 
 def _examine(record: FileRecord, started: float) -> FileRecord:
@@ -172,7 +196,7 @@ def _reject(record: FileRecord, error: ContentError) -> None:
     logger().info("file rejected", file_id=record.file_id, code=error.code, facts=error.facts)
     count("FilesRejected", code=error.code)
     failure = work.failure_of(error, VALIDATE.name, retryable=error.code != "source_expired")
-    work.write(record, Event.REJECT, VALIDATE.name, failure=failure)
+    work.write(record, Event.REJECT, VALIDATE.name, failure=failure, **_no_upload(record))
 
 
 def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
@@ -197,6 +221,7 @@ def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
             store_etag=head.etag,
             store_version_id=head.version_id,
             store_upload_id=None,
+            progress=0,
             lease_owner=None,
             lease_until=0.0,
             attempt=0,

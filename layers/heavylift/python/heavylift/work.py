@@ -138,16 +138,21 @@ def write(record: FileRecord, event: Event | None, by: str, **values: Any) -> Fi
     """
 
     def decide(current: FileRecord) -> Change | None:
-        if current.fence != record.fence:
-            raise LeaseLost("lease_lost", "Somebody else works on this file now.")
-        now = time.time()
-        if event is None:
-            return records.change(current, now, **values)
-        if states.TRANSITIONS[current.status, event] is None:
-            raise LeaseLost("lease_lost", f"The file is {current.status.value} now.")
-        return records.transition(current, event, now, by, **values)
+        return _fenced(current, record, event, by, **values)
 
     return dynamo.update(record.tenant, record.file_id, decide)
+
+
+def _fenced(current: FileRecord, record: FileRecord, event: Event | None, by: str, **values: Any) -> Change | None:
+    """The change, if ``record``'s worker still holds the file. LeaseLost."""
+    if current.fence != record.fence:
+        raise LeaseLost("lease_lost", "Somebody else works on this file now.")
+    now = time.time()
+    if event is None:
+        return records.change(current, now, **values)
+    if states.TRANSITIONS[current.status, event] is None:
+        raise LeaseLost("lease_lost", f"The file is {current.status.value} now.")
+    return records.transition(current, event, now, by, **values)
 
 
 def next_slice(message: queue.ObjectCreated | queue.Continuation, record: FileRecord, done: int) -> queue.Continuation:
@@ -175,22 +180,33 @@ def next_slice(message: queue.ObjectCreated | queue.Continuation, record: FileRe
     )
 
 
-def hand_on(record: FileRecord, stage: Stage, message: queue.ObjectCreated | queue.Continuation, done: int) -> None:
-    """End a slice: release the lease in one write, then send the continuation. It is no attempt."""
+def hand_on(
+    record: FileRecord, stage: Stage, message: queue.ObjectCreated | queue.Continuation, done: int
+) -> FileRecord:
+    """End a slice: release the lease in one write, then send the continuation. It is no attempt.
+
+    A slice that got further than any before (``done`` units against the record's ``progress``) clears the attempts
+    that broke before it.
+    """
     try:
         following = next_slice(message, record, done)
     except HeavyliftError as error:
-        write(record, Event.FAIL, stage.name, failure=failure_of(error, stage.name, retryable=True))
-        return
+        return write(record, Event.FAIL, stage.name, failure=failure_of(error, stage.name, retryable=True))
+    further = {"attempt": 0, "progress": done} if done > record.progress else {"attempt": record.attempt - 1}
     due_at = time.time() + look_again_s(stage.name)
-    write(record, None, stage.name, attempt=record.attempt - 1, lease_owner=None, lease_until=0.0, due_at=due_at)
+    after = write(record, None, stage.name, **further, lease_owner=None, lease_until=0.0, due_at=due_at)
     queue.send(stage.name, following)
+    return after
 
 
-def note_trouble(record: FileRecord, stage: Stage, error: HeavyliftError) -> None:
+def note_trouble(record: FileRecord, stage: Stage, error: HeavyliftError) -> FileRecord:
     """A handled failure of one attempt: free the lease and keep the reason; the fifth one is the end."""
     failure = failure_of(error, stage.name, retryable=True)
-    if record.attempt >= ATTEMPTS_MAX:
-        write(record, Event.FAIL, stage.name, failure=failure)
-    else:
-        write(record, None, stage.name, failure=failure, lease_until=0.0)
+
+    def decide(current: FileRecord) -> Change | None:
+        # Counted now, not when the lease was taken: work that got further counts its attempts anew.
+        if current.attempt >= ATTEMPTS_MAX:
+            return _fenced(current, record, Event.FAIL, stage.name, failure=failure)
+        return _fenced(current, record, None, stage.name, failure=failure, lease_until=0.0)
+
+    return dynamo.update(record.tenant, record.file_id, decide)

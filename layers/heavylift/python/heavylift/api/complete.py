@@ -17,6 +17,7 @@ from heavylift.states import Event, State
 from heavylift.telemetry import count, logger
 
 DAY_S = 86_400
+_OTHER_SOURCE = frozenset({"source_changed", "source_expired"})
 
 
 def complete_upload(
@@ -63,7 +64,8 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
 
     def decide(record: FileRecord) -> Change | None:
         again, stage = retry_of(record, force=body.force)
-        if again is Event.RETRY_VALIDATION and not _source_kept(record):
+        source = _source_kept(record) if again is Event.RETRY_VALIDATION else None
+        if again is Event.RETRY_VALIDATION and source is None:
             raise RequestError(
                 "source_expired", "The uploaded bytes are no longer kept; upload the file again.", file_id=file_id
             )
@@ -81,6 +83,10 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
         }
         if body.rules is not None:
             values["rules"] = body.rules
+        if source is not None and (record.failure or {}).get("code") in _OTHER_SOURCE and source.etag != record.etag:
+            # The client has been told that these are other bytes: from here on they are the file. What is known of the
+            # old ones goes, and with it a copy of them that was begun (the sweeper ends its upload, nobody's then).
+            values |= assembly.staged_values(record, source, now) | {"store_upload_id": None}
         return records.transition(record, again, now, caller.user or "client", **values)
 
     record = dynamo.update(caller.tenant, file_id, decide)
@@ -90,11 +96,11 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
     return {"upload_id": file_id, "status": record.status.value}
 
 
-def _source_kept(record: FileRecord) -> bool:
-    """Whether the uploaded bytes are still in quarantine."""
+def _source_kept(record: FileRecord) -> s3.Head | None:
+    """The head of the uploaded bytes while they are in quarantine."""
     now = time.time()
     kept_until = (record.finished_at or now) + settings().quarantine_days * DAY_S
-    return now <= kept_until and s3.head(settings().staging_bucket, record.key) is not None
+    return s3.head(settings().staging_bucket, record.key) if now <= kept_until else None
 
 
 def retry_of(record: FileRecord, *, force: bool) -> tuple[Event, str]:
