@@ -1,6 +1,7 @@
 """Failures on demand: latency, errors, connections cut, calls their caller does not survive, a clock that is wrong.
 
-Local stack only, set through the admin path: {"latency_ms", "errors": {operation: [probability, status, code]},
+Local stack only, set through the admin path: {"latency_ms": number or {operation: number},
+"errors": {operation: [probability, status, code]},
 "late_errors": {operation: [probability, code, "before" | "after"]}, "cut_after_bytes", "clock_offset_s", "seed",
 "callers": {caller: {the first four}}, "calls": see `heavylift_local.traps`}.
 """
@@ -23,10 +24,12 @@ _OF_CALLERS = frozenset({"latency_ms", "errors", "late_errors", "cut_after_bytes
 class Faults:
     """*errors*: operation or "*" -> (probability, status, code). *cut_after_bytes*: a body, in or out, ends there.
 
+    *latency_ms*: operation or "*" -> how long a request waits before it is served.
+
     *late_errors*: operation -> (probability, code, whether it takes effect all the same).
     """
 
-    latency_ms: float = 0
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
     late_errors: Mapping[str, tuple[float, str, bool]] = field(default_factory=dict)
     cut_after_bytes: int | None = None
@@ -36,6 +39,10 @@ class Faults:
     def of(self, caller: str) -> "Faults":
         """What holds for *caller*: its own faults where it has any, else everybody's."""
         return self.callers.get(caller, self)
+
+    def latency_s(self, operation: str) -> float:
+        """How long a request of *operation* waits."""
+        return self.latency_ms.get(operation, self.latency_ms.get("*", 0.0)) / 1000
 
 
 class FaultError(ValueError):
@@ -55,13 +62,20 @@ def _parse(raw: Mapping[str, Any], known: frozenset[str]) -> Faults:
         raise FaultError(f"unknown field: {', '.join(sorted(unknown))}")
     cut = raw.get("cut_after_bytes")
     return Faults(
-        latency_ms=float(raw.get("latency_ms") or 0),
+        latency_ms=_latencies(raw.get("latency_ms") or 0),
         errors=dict(_error(name, rule) for name, rule in (raw.get("errors") or {}).items()),
         late_errors=dict(_late(name, rule) for name, rule in (raw.get("late_errors") or {}).items()),
         cut_after_bytes=None if cut is None else int(cut),
         clock_offset_s=float(raw.get("clock_offset_s") or 0),
         callers={str(name): _parse(own, _OF_CALLERS) for name, own in (raw.get("callers") or {}).items()},
     )
+
+
+def _latencies(raw: object) -> dict[str, float]:
+    by_operation = raw if isinstance(raw, Mapping) else {"*": raw}
+    if not all(isinstance(ms, int | float) and ms >= 0 for ms in by_operation.values()):
+        raise FaultError("latency_ms: a number from 0 on, or one for each operation")
+    return {str(operation): float(ms) for operation, ms in by_operation.items()}
 
 
 def _error(operation: str, rule: object) -> tuple[str, tuple[float, int, str]]:

@@ -243,8 +243,8 @@ class S3Server:
         faults = self.faults.now.of(caller)
         if request.body is not None:
             request.body.cut_after(faults.cut_after_bytes)
-        if faults.latency_ms:
-            time.sleep(faults.latency_ms / 1000)
+        if latency_s := faults.latency_s(operation.name):
+            time.sleep(latency_s)
         error = self.faults.error(caller, operation.name)
         if error is not None:
             raise error

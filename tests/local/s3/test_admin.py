@@ -58,6 +58,10 @@ def test_latency_and_cuts(s3: RunningS3, client: Any) -> None:
     started = time.monotonic()
     client.head_object(Bucket="staging", Key="k")
     assert time.monotonic() - started >= 0.2
+    s3.admin("PUT", "faults", {"latency_ms": {"HeadObject": 200, "GetObject": 60_000}})
+    started = time.monotonic()
+    client.head_object(Bucket="staging", Key="k")
+    assert time.monotonic() - started >= 0.2, "that operation's own"
     s3.admin("PUT", "faults", {"cut_after_bytes": 100_000})
     get = client.generate_presigned_url("get_object", Params={"Bucket": "staging", "Key": "k"})
     put = client.generate_presigned_url("put_object", Params={"Bucket": "staging", "Key": "other"})
@@ -158,6 +162,8 @@ def test_faults_of_one_caller(tmp_path: Path) -> None:
         {"callers": {"x": 1}},
         {"calls": {"x": {"PutObject": 0}}},
         {"clock_offset_s": "soon"},
+        {"latency_ms": {"HeadObject": -1}},
+        {"latency_ms": "long"},
     ],
 )
 def test_documents_that_are_no_faults(s3: RunningS3, document: Any) -> None:

@@ -180,6 +180,7 @@ class _Upload:
     def __init__(self, work: Promotion, upload_id: str | None, journal: Journal) -> None:
         self.work, self.upload_id, self.journal = work, upload_id, journal
         self.slowest_s = 0.0
+        self.unanswered = 0
 
     def abort(self) -> None:
         """Leave nothing of it. TransientError when parts outlive it: the next attempt tries again."""
@@ -200,6 +201,11 @@ class _Upload:
         todo = [piece for piece in slices if piece.number not in there]
         if todo:
             there.update(self._copy_all(todo, seconds_left))
+        if todo and len(there) == len(slices) - len(todo) and self.unanswered:
+            # No progress, and no standstill either: the retry clock gives S3 time to end what it has begun.
+            raise TransientError(
+                "aws_unavailable", f"S3 did not answer {self.unanswered} part copies in time.", aws_code="Timeout"
+            )
         if len(there) < len(slices) or seconds_left() <= 0:
             raise OutOfTime(len(there), len(slices))
         self._join([there[piece.number] for piece in slices], seconds_left)
@@ -251,6 +257,7 @@ class _Upload:
             answers = [future.result() for future in running if future in ended]
         finally:
             _leave(pool, running, seconds_left)
+        self.unanswered = sum(not future.done() for future in running)
         return {part.number: part for part in answers if part is not None}
 
     def _copy_part(self, piece: CopySlice) -> s3.PartInfo:
