@@ -63,6 +63,11 @@ class EventHub:
             self._random = random.Random(fault.seed)
             self._condition.notify()
 
+    def publish_if_wanted(self, event: Mapping[str, Any]) -> None:
+        """An event that no rule asks for goes nowhere, and takes no part in the faults either."""
+        if any(to.pattern.matches_event(event) for to in self._targets):
+            self.publish(event)
+
     def publish(self, event: Mapping[str, Any]) -> None:
         with self._condition:
             fault = self._fault

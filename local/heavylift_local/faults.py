@@ -16,7 +16,7 @@ API_FIELDS = frozenset({"latency_ms", "down_s"})
 EVENT_FIELDS = frozenset({"copies", "reverse", "drop", "seed"})
 FUNCTION_FIELDS = frozenset({"kill", "kill_after_ms", "kill_at", "every", "timeout_s", "memory_mb"})
 S3_FIELDS = frozenset({"latency_ms", "errors", "cut_after_bytes", "seed"})
-_KILL_AT = re.compile(r"(s3|dynamodb|sqs)\.([A-Z][A-Za-z0-9]{1,60}):([0-9]{1,7})(:before|:after)?")
+_KILL_AT = re.compile(r"(s3|dynamodb|sqs|events)\.([A-Z][A-Za-z0-9]{1,60}):([0-9]{1,7})(:before|:after)?")
 
 
 class FaultError(ValueError):

@@ -1,10 +1,11 @@
-"""The supervisor's own listener: the queues, S3's events, and the calls at which functions end. Loopback only."""
+"""The supervisor's own listener: queues, the bus, S3's events, and the calls at which functions end. Loopback only."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+from heavylift_local import bus
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ BODY_BYTES_MAX = 17 * 1024 * 1024  # a batch of messages with its envelope is fa
 
 
 class Internal(Exchange):
-    """Where functions reach the queues, S3 delivers its events, and calls end their callers."""
+    """Where functions reach the queues and the bus, S3 delivers its events, and calls end their callers."""
 
     def do_POST(self) -> None:
         stack: Stack = self.server.stack  # type: ignore[attr-defined]
@@ -42,5 +43,7 @@ class Internal(Exchange):
             self.reply(204)
             return
         caller_name = getattr(self.server, "caller_name", None)
-        status, headers, answer = stack.queue_service.handle(self.headers, body, caller_name)
+        events = (self.headers.get("X-Amz-Target") or "").startswith(bus.TARGET)
+        service = stack.bus if events else stack.queue_service
+        status, headers, answer = service.handle(self.headers, body, caller_name)
         self.reply(status, answer, None, headers)

@@ -4,16 +4,18 @@ GET token?tenant=&user=&scope=   {"token"}           GET state      functions, q
 PUT faults {...}                 {} (see below)      GET counters   calls by caller
 POST invoke/<function> {event}   the function's answer; header x-amz-function-error when it failed
 POST adopt {"path","tenant"}     a file on this disk becomes a stored object
+GET bus?after=N                  {"events": what was put on the bus, the N+1st and on, "last": go on after this one}
 
 Faults; every document replaces the one before, an empty object clears:
 {"s3": the S3 server's own (heavylift_local.s3.faults), "seed",
  "api": {"latency_ms", "down_s"}, "events": {"copies", "reverse", "drop", "seed"},
  "functions": {NAME or "*": {"kill": probability, "kill_after_ms", "timeout_s", "memory_mb",
-   "kill_at": "s3.UploadPart:3" (also dynamodb.*, sqs.*; ":after" = it took effect), "every": each n-th}}}
+   "kill_at": "s3.UploadPart:3" (also dynamodb.*, sqs.*, events.*; ":after" = it took effect), "every": each n-th}}}
 A call tells the function, not the child: kill_at ends every child of the function that is at work.
 
 Counters: {caller: {"s3.GetObject": {"requests","bytes_in","bytes_out"}, "dynamodb.PutItem": {…,"write_units"},
-"dynamodb.Query": {…,"read_units"}, "sqs.SendMessage": {…}}}; callers are ``client`` and each function.
+"dynamodb.Query": {…,"read_units"}, "sqs.SendMessage": {…}, "events.PutEvents": {…}}};
+callers are ``client`` and each function.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class LocalEndpoints:
             ("GET", "counters"): self._counters,
             ("PUT", "faults"): lambda: self._faults(body),
             ("POST", "adopt"): lambda: self._adopt(body),
+            ("GET", "bus"): lambda: self._bus(query),
         }
         answer = known.get((method, name)) if not rest else None
         return answer() if answer is not None else _problem(404, "Not Found")
@@ -71,6 +74,12 @@ class LocalEndpoints:
         scope = _last(query, "scope")
         user = _last(query, "user") or DEMO_USER
         return 200, {"token": self._stack.token(tenant, user, None if scope is None else scope.split())}, {}
+
+    def _bus(self, query: Query) -> Answer:
+        after = _last(query, "after") or "0"
+        if not (after.isascii() and after.isdecimal() and len(after) <= 18):
+            return _problem(400, "after is the number of an event, 0 or more")
+        return 200, self._stack.bus.events(int(after)), {}
 
     def _counters(self) -> Answer:
         try:

@@ -299,7 +299,7 @@ def tables_config(
         ],
         "callers": [
             of(OPERATOR, [{"actions": ["*"], "resources": ["*"]}]),
-            *(of(f.name, grants(f, "dynamodb") + grants(f, "events")) for f in topology.FUNCTIONS),
+            *(of(f.name, grants(f, "dynamodb")) for f in topology.FUNCTIONS),
         ],
     }
 
@@ -351,7 +351,8 @@ def function_environment(
         "AWS_ENDPOINT_URL_S3": endpoints.s3,
         "AWS_ENDPOINT_URL_DYNAMODB": endpoints.dynamodb,
         "AWS_ENDPOINT_URL_SQS": endpoints.sqs,
-        "AWS_ENDPOINT_URL_EVENTS": endpoints.events,
+        # Named by the service's id; EVENTS would be nobody's, and calls would leave this machine.
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": endpoints.events,
         # This machine's own AWS configuration is none of a function's business.
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

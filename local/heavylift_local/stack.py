@@ -29,6 +29,7 @@ from typing import Any
 
 from heavylift_local import discovery, external, faults, plan
 from heavylift_local.access import Caller, Callers, Grant, merge_counts
+from heavylift_local.bus import Bus
 from heavylift_local.events import EventHub, target
 from heavylift_local.gateway.authorizer import Authorizer
 from heavylift_local.gateway.routing import Router
@@ -254,15 +255,15 @@ class Stack:
         everything = Grant(("*",), ("*",))
         callers = [Caller(plan.OPERATOR, self.identity.keys[plan.OPERATOR].access_key, (everything,))]
         for function in self.topology.FUNCTIONS:
-            granted = tuple(Grant(tuple(g["actions"]), tuple(g["resources"])) for g in plan.grants(function, "sqs"))
-            callers.append(Caller(function.name, self.identity.keys[function.name].access_key, granted))
-        self._queue_callers = Callers(tuple(callers), plan.ACCOUNT)
-        self.queue_service = QueueService(
-            self.queues, self._queue_callers, self._internal.url, self.region, plan.ACCOUNT
-        )
+            granted = plan.grants(function, "sqs") + plan.grants(function, "events")
+            grants = tuple(Grant(tuple(g["actions"]), tuple(g["resources"])) for g in granted)
+            callers.append(Caller(function.name, self.identity.keys[function.name].access_key, grants))
+        self._callers = Callers(tuple(callers), plan.ACCOUNT)
+        self.queue_service = QueueService(self.queues, self._callers, self._internal.url, self.region, plan.ACCOUNT)
         self.queue_service.spring = lambda sprung: self.end_caller(sprung.caller)
 
     def _make_hub(self) -> None:
+        """S3's events and the bus: both end at the rules."""
         buckets = self.bucket_names
 
         def sender(queue: Queue) -> Any:
@@ -271,11 +272,19 @@ class Stack:
         self.hub = EventHub(
             [target(rule, buckets[rule.bucket], sender(self.queues[rule.queue])) for rule in self.topology.RULES]
         )
+        self.bus = Bus(
+            self._callers,
+            self.folder / "logs" / "bus.jsonl",
+            self.region,
+            plan.ACCOUNT,
+            self.hub.publish_if_wanted,
+            lambda sprung: self.end_caller(sprung.caller),
+        )
 
     def _make_pools(self) -> None:
         census = processes.Census()
         assert self._internal is not None
-        self.endpoints = plan.Endpoints(self.s3_url, self.tables.url, self._internal.url, self.tables.url)
+        self.endpoints = plan.Endpoints(self.s3_url, self.tables.url, self._internal.url, self._internal.url)
         packages = Path(sysconfig.get_path("purelib"))
         bootstrap = Path(__file__).parent / "runtime" / "bootstrap.py"
         for function in self.topology.FUNCTIONS:
@@ -325,7 +334,7 @@ class Stack:
             self._own_servers[function] = server
             tables_url = f"http://127.0.0.1:{self.tables.ports[function]}"
             queues_url = server.url
-            endpoints = plan.Endpoints(self.s3_url, tables_url, queues_url, tables_url)
+            endpoints = plan.Endpoints(self.s3_url, tables_url, queues_url, queues_url)
         urls = {name: f"{queues_url}/{plan.ACCOUNT}/{queue.name}" for name, queue in self.queues.items()}
         return endpoints, plan.Names(self.bucket_names, self.topology.TABLE.name, urls)
 
@@ -485,6 +494,7 @@ class Stack:
         for_tables = faults.calls_document(faults.traps(wanted, self.pools, "dynamodb"))
         self._ask("PUT", f"{self.tables.url}/_local/faults", {"calls": for_tables})
         self.queue_service.traps.set(faults.traps(wanted, self.pools, "sqs"))
+        self.bus.traps.set(faults.traps(wanted, self.pools, "events"))
         self._gateway.set_fault(wanted.api)
         self.hub.set_fault(wanted.events)
         for name, pool in self.pools.items():
@@ -493,7 +503,7 @@ class Stack:
 
     def counters(self) -> dict[str, Any]:
         """Calls by caller and operation. Another S3 than the embedded one counts nothing for us."""
-        parts = [self._ask("GET", f"{self.tables.url}/_local/counters", None), self._queue_callers.counts()]
+        parts = [self._ask("GET", f"{self.tables.url}/_local/counters", None), self._callers.counts()]
         if self.s3 is not None:
             parts.append(self.s3_admin("GET", "counters", None))
         return merge_counts(parts)
@@ -532,7 +542,7 @@ class Stack:
             "api": self._gateway.url,
             "s3": self.s3_url,
             "s3_external": self.external is not None,
-            "endpoints": {"dynamodb": self.endpoints.dynamodb, "sqs": self.endpoints.sqs},
+            "endpoints": {name: getattr(self.endpoints, name) for name in ("dynamodb", "sqs", "events")},
             "region": self.region,
             "time_scale": self.scale,
             "events": self.options.events,

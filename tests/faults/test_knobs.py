@@ -78,6 +78,7 @@ FUNCTIONS = (
         Allow(("s3:PutObject", "s3:GetObject", "s3:ListBucket"), ("staging", "staging/*")),
         Allow(("dynamodb:*",), ("table",)),
         Allow(("sqs:SendMessage",), ("queue:sent",)),
+        Allow(("events:PutEvents",), ("bus",)),
     ), routes=(Route("GET", "/v1/open", None),)),
 )
 ENVIRONMENT = {{"BUCKET": "{{bucket:staging}}", "TABLE_NAME": "{{table}}", "SENT_URL": "{{queue:sent}}"}}
@@ -88,7 +89,7 @@ import os, time
 import boto3
 from botocore.config import Config
 CONFIG = Config(retries={"total_max_attempts": 1})
-S3, DB, SQS = (boto3.client(name, config=CONFIG) for name in ("s3", "dynamodb", "sqs"))
+S3, DB, SQS, BUS = (boto3.client(name, config=CONFIG) for name in ("s3", "dynamodb", "sqs", "events"))
 
 def handler(event, context):
     if "sleep" in event:
@@ -105,6 +106,8 @@ def handler(event, context):
                        UpdateExpression="ADD n :one", ExpressionAttributeValues={":one": {"N": "1"}})
     for _ in range(event.get("sends", 0)):
         SQS.send_message(QueueUrl=os.environ["SENT_URL"], MessageBody=event["key"])
+    for _ in range(event.get("puts", 0)):
+        BUS.put_events(Entries=[{"Source": "test", "DetailType": event["key"], "Detail": "{}"}])
     return {"done": True}
 """
 
@@ -386,14 +389,15 @@ def test_less_memory(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("service", ["s3.UploadPart", "dynamodb.UpdateItem", "sqs.SendMessage"])
+@pytest.mark.parametrize("service", ["s3.UploadPart", "dynamodb.UpdateItem", "sqs.SendMessage", "events.PutEvents"])
 def test_a_function_ends_at_a_named_call(bench: Bench, service: str, after: bool) -> None:
     """The calls before it took effect, it itself only when asked so, none after it; and it happens once."""
     s3, bucket = bench.client("s3"), bench.running.ready["buckets"]["staging"]
     key = f"{service}-{after}"
     upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
-    work = {"key": key, "upload_id": upload, **dict.fromkeys(("parts", "updates", "sends"), 5)}
-    wanted = {"s3": "parts", "dynamodb": "updates", "sqs": "sends"}[service.partition(".")[0]]
+    work = {"key": key, "upload_id": upload, **dict.fromkeys(("parts", "updates", "sends", "puts"), 5)}
+    services = {"s3": "parts", "dynamodb": "updates", "sqs": "sends", "events": "puts"}
+    wanted = services[service.partition(".")[0]]
     event = {name: value for name, value in work.items() if name in (wanted, "key", "upload_id")}
     bench.running.faults({"functions": {"caller": {"kill_at": f"{service}:3" + (":after" if after else "")}}})
     died = bench.do(**event)
@@ -405,6 +409,8 @@ def test_a_function_ends_at_a_named_call(bench: Bench, service: str, after: bool
             table = bench.running.state()["table"]
             found = bench.client("dynamodb").get_item(TableName=table, Key={"pk": {"S": key}, "sk": {"S": "n"}})
             return int(found.get("Item", {}).get("n", {}).get("N", 0))
+        if wanted == "puts":
+            return [event["detail-type"] for event in bench.running.local("GET", "bus")["events"]].count(key)
         return bench.received("sent", 1, 2).count(key)
 
     assert died.startswith("Runtime.ExitError")

@@ -494,7 +494,8 @@ def test_layers_that_are_not_built_say_so(assembly: Assembly) -> None:
 
 def test_functions_are_told_the_same_here_and_there(assembly: Assembly, tmp_path: Path) -> None:
     """Beyond what Lambda itself sets, and what points at this machine, both realisations set the same variables."""
-    local = {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_EVENTS"} | {
+    services = ("S3", "DYNAMODB", "SQS", "EVENTBRIDGE")
+    local = {f"AWS_ENDPOINT_URL_{service}" for service in services} | {
         "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED", "POWERTOOLS_TRACE_DISABLED",
         "TMPDIR", "HEAVYLIFT_TIME_SCALE", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
     }  # fmt: skip

@@ -51,6 +51,23 @@ def test_one_rule_takes_each_object() -> None:
     assert made.got == {"validate": ["in/t/1"], "thumbnail": ["files/t/2"]}
 
 
+def test_an_event_that_no_rule_asks_for_takes_no_part_in_the_faults() -> None:
+    """Lost and kept events are the same ones, whatever else is on the bus."""
+    kept: list[list[str]] = []
+    for foreign in (0, 3):
+        made = Hub()
+        made.hub.set_fault(EventFault(drop=0.5, seed=7))
+        for number in range(20):
+            for _ in range(foreign):
+                made.hub.publish_if_wanted({**event("heavylift-staging", "in/t/no"), "source": "heavylift"})
+            made.hub.publish_if_wanted(event("heavylift-staging", f"in/t/{number}"))
+        made.hub.stop()
+        kept.append(made.got["validate"])
+
+    assert kept[0] == kept[1]
+    assert 0 < len(kept[0]) < 20
+
+
 def test_the_body_is_the_event_itself() -> None:
     """EventBridge hands SQS the event as the message's body."""
     bodies: list[str] = []

@@ -50,7 +50,7 @@ ENVIRONMENT = {{"BUCKET": "{{bucket:staging}}", "TABLE_NAME": "{{table}}", "LOOP
 """
 
 NOTE = """
-import json, os, time, urllib.request
+import json, os, time, urllib.error, urllib.request
 
 def call(url, target, body):
     service = "sqs" if "SQS" in target else "dynamodb"
@@ -103,6 +103,12 @@ def handler(event, context):
     "tick": NOTE
     + """
 def handler(event, context):
+    if "put" in event:
+        try:
+            call(os.environ["AWS_ENDPOINT_URL_EVENTBRIDGE"], "AWSEvents.PutEvents",
+                 {"Entries": [{"Source": "test", "DetailType": event["put"], "Detail": "{}"}]})
+        except urllib.error.HTTPError as error:
+            return {"refused": error.code}
     note("tick " + event.get("detail-type", "by hand"))
     return {"ticked": True}
 """,
@@ -428,6 +434,34 @@ def test_calls_are_counted_by_caller(stack: RunningStack) -> None:
 
     assert counts["client"]["s3.PutObject"]["bytes_in"] >= 5
     assert counts["tick"]["dynamodb.PutItem"]["write_units"] >= 1
+
+
+def test_what_is_put_on_the_bus_can_be_read(stack: RunningStack) -> None:
+    """Whole events, from any place on, and all of them in the log; a function without the right puts none."""
+    bus = client(stack, "events")
+    start = stack.local("GET", "bus")["last"]
+    entries = [{"Source": "test", "DetailType": f"t{n}", "Detail": json.dumps({"n": n})} for n in range(3)]
+    put = bus.put_events(Entries=entries)
+    shown = stack.local("GET", f"bus?after={start}")
+    refused = stack.invoke("tick", {"put": "an event"})
+
+    assert put["FailedEntryCount"] == 0
+    assert [event["id"] for event in shown["events"]] == [entry["EventId"] for entry in put["Entries"]]
+    assert [(event["detail-type"], event["detail"]) for event in shown["events"]] == [
+        (f"t{n}", {"n": n}) for n in range(3)
+    ]
+    assert shown["events"][0].keys() == {
+        "version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail",
+    }  # fmt: skip
+    assert shown["last"] == start + 3
+    assert stack.local("GET", f"bus?after={start + 2}")["events"] == shown["events"][2:]
+    assert stack.local("GET", f"bus?after={start + 3}") == {"events": [], "last": start + 3}
+    assert [json.loads(line) for line in (stack.data / "logs" / "bus.jsonl").open()][-3:] == shown["events"]
+    assert refused == {"refused": 400}
+    assert stack.counters()["client"]["events.PutEvents"]["requests"] == 1
+    assert raw(stack, "GET", "/_local/bus", {"Origin": "https://evil.example"})[0] == 403
+    for after in ("-1", "x", "1e3"):
+        assert raw(stack, "GET", f"/_local/bus?after={after}")[0] == 400
 
 
 def test_the_state_shows_functions_and_queues(stack: RunningStack) -> None:

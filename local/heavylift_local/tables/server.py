@@ -220,9 +220,6 @@ class TableService:
         self, caller: str, target: str, body: bytes, environ: Environ
     ) -> tuple[str, list[tuple[str, str]], bytes, dict[str, float]]:
         if not target.startswith(TARGET):
-            if target.startswith("AWSEvents."):
-                self._callers.check(caller, "events:" + target.partition(".")[2], "bus")
-                return (*self._forward(environ, body), {})
             raise Denied("UnknownOperationException", f"The local tables do not know {target[:80]!r}")
         action = target[len(TARGET) :]
         try:
