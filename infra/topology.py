@@ -207,7 +207,20 @@ RULES = (
 )
 
 _RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
-_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
+# Whoever ends a file also marks its hour for the statistics.
+_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem"), ("table",))
+# Audit events that no longer fit the record.
+_AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
+# Everything that a file left behind, every version of it.
+_PURGE = (
+    Allow(("s3:ListBucket",), ("staging", "store", "derived")),
+    Allow(("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"), ("store",)),
+    Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*",)),
+    Allow(
+        ("s3:DeleteObject",),
+        ("derived/thumbnails/*", "derived/reports/*", "derived/manifests/*", "derived/work/*"),
+    ),
+)
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
 
@@ -252,9 +265,11 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads/{id}/complete"),
             Route("POST", "/v1/uploads/{id}/retry"),
             Route("DELETE", "/v1/uploads/{id}"),
+            Route("DELETE", "/v1/uploads", ADMIN),
+            Route("DELETE", "/v1/files/{id}"),
         ),
         allows=(
-            Allow(("s3:ListBucket",), ("staging", "store")),
+            *_PURGE,
             Allow(
                 (
                     "s3:GetObject",
@@ -265,7 +280,8 @@ FUNCTIONS = (
                 ),
                 ("staging/in/*", "staging/dicom/*"),
             ),
-            Allow(("s3:PutObject",), ("derived/manifests/*",)),
+            _AUDIT_WRITE,
+            _RECORD_READ,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
             _ANNOUNCE,
@@ -311,6 +327,7 @@ FUNCTIONS = (
                 ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("store/files/*",),
             ),
+            _AUDIT_WRITE,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:validate",)),
             _ANNOUNCE,
@@ -327,6 +344,7 @@ FUNCTIONS = (
             Allow(("s3:ListBucket",), ("store",)),
             Allow(("s3:GetObject", "s3:GetObjectVersion"), ("store/files/*",)),
             Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/thumbnails/*",)),
+            _AUDIT_WRITE,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:thumbnail",)),
             _ANNOUNCE,
@@ -340,7 +358,9 @@ FUNCTIONS = (
         schedule_minutes=15,
         concurrency_reserved=1,
         allows=(
-            Allow(("s3:ListBucket",), ("staging",)),
+            *_PURGE,
+            Allow(("s3:ListBucketMultipartUploads",), ("staging",)),
+            Allow(("s3:ListMultipartUploadParts",), ("store/files/*",)),
             Allow(
                 (
                     "s3:AbortMultipartUpload",
@@ -352,13 +372,14 @@ FUNCTIONS = (
                 ("staging/in/*", "staging/dicom/*"),
             ),
             # It finishes uploads that stand in assembling.
-            Allow(("s3:PutObject",), ("derived/manifests/*",)),
+            _AUDIT_WRITE,
             Allow(
                 (
                     "dynamodb:GetItem",
                     "dynamodb:BatchGetItem",
                     "dynamodb:PutItem",
                     "dynamodb:UpdateItem",
+                    "dynamodb:DeleteItem",
                     "dynamodb:Query",
                     "dynamodb:Scan",
                 ),

@@ -1,8 +1,8 @@
-"""Lambda entry point: complete. An upload is joined, cancelled or tried again."""
+"""Lambda entry point: complete. An upload is joined, cancelled or tried again; a file is deleted."""
 
 from heavylift.api import complete
-from heavylift.api.caller import path_id
-from heavylift.api.http import caller, handler_of, json_response, resolver
+from heavylift.api.caller import path_id, query
+from heavylift.api.http import caller, handler_of, json_response, resolver, seconds_left
 
 app = resolver()
 
@@ -22,6 +22,16 @@ def post_retry(id: str):
 @app.delete("/v1/uploads/<id>")
 def delete_upload(id: str):
     return json_response(200, complete.cancel_upload(caller(app), path_id(app.current_event.raw_event)))
+
+
+@app.delete("/v1/files/<id>")
+def delete_file(id: str):
+    return json_response(200, complete.delete_file(caller(app), path_id(app.current_event.raw_event)))
+
+
+@app.delete("/v1/uploads")
+def delete_uploads():
+    return json_response(200, complete.clean_up(caller(app), query(app.current_event.raw_event), seconds_left(app)))
 
 
 handler = handler_of(app)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+import time
 import zlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import md5, sha256
 from typing import Any
 
@@ -25,6 +27,10 @@ def crc32_base64(data: bytes) -> str:
     return base64.b64encode(zlib.crc32(data).to_bytes(4)).decode()
 
 
+def _when(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)  # S3's listings know whole seconds
+
+
 @dataclass(slots=True)
 class Object:
     body: bytes
@@ -34,6 +40,9 @@ class Object:
     metadata: dict[str, str]
     checksums: dict[str, str]
     checksum_type: str | None = None
+    at: float = 0.0
+    marker: bool = False
+    announced: bool = False
 
 
 @dataclass(slots=True)
@@ -51,6 +60,7 @@ class Upload:
     metadata: dict[str, str]
     checksum: str | None
     checksum_type: str | None
+    at: float = 0.0
     parts: dict[int, Part] = field(default_factory=dict)
 
 
@@ -63,6 +73,7 @@ class FakeS3:
         self.uploads: dict[str, Upload] = {}
         self.created: list[tuple[str, str, Object]] = []
         self.versions_made: dict[tuple[str, str], int] = {}
+        self.versions: dict[tuple[str, str], list[Object]] = {}
         self._count = 0
 
     def _next(self, prefix: str) -> str:
@@ -80,7 +91,10 @@ class FakeS3:
         if only_new and key in self.buckets[bucket]:
             raise refusal("PreconditionFailed", 412, operation)
         made.version_id = self._next("v") if bucket in self.versioned else None
+        made.at = time.time()
         self.buckets[bucket][key] = made
+        if bucket in self.versioned:
+            self.versions.setdefault((bucket, key), []).append(made)
         self.versions_made[bucket, key] = self.versions_made.get((bucket, key), 0) + 1
         self.created.append((bucket, key, made))
         return made
@@ -102,9 +116,18 @@ class FakeS3:
         return answer
 
     def get_object(
-        self, *, Bucket: str, Key: str, Range: str, IfMatch: str, VersionId: str | None = None
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        Range: str | None = None,
+        IfMatch: str | None = None,
+        VersionId: str | None = None,
     ) -> dict[str, Any]:
         found = self._find(Bucket, Key, "GetObject")
+        if Range is None or IfMatch is None:
+            assert Range is IfMatch is None, "a range without its condition may be of another object"
+            return {"Body": io.BytesIO(found.body)}
         if VersionId is not None and found.version_id != VersionId:
             raise refusal("NoSuchVersion", 404, "GetObject")
         if IfMatch.strip('"') != found.etag:
@@ -135,9 +158,72 @@ class FakeS3:
         made = self._store(Bucket, Key, made, only_new=IfNoneMatch == "*", operation="PutObject")
         return {"ETag": f'"{made.etag}"', "VersionId": made.version_id, **checksums}
 
-    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        self.buckets[Bucket].pop(Key, None)
+    def delete_object(self, *, Bucket: str, Key: str, VersionId: str | None = None) -> dict[str, Any]:
+        if VersionId is None:
+            self.buckets[Bucket].pop(Key, None)
+            if Bucket in self.versioned:  # the versions stay, a marker hides them
+                marker = Object(b"", "", self._next("v"), "", {}, {}, at=time.time(), marker=True)
+                self.versions.setdefault((Bucket, Key), []).append(marker)
+            return {}
+        assert Bucket in self.versioned
+        left = [one for one in self.versions.get((Bucket, Key), []) if one.version_id != VersionId]
+        self.versions[Bucket, Key] = left
+        if left and not left[-1].marker:
+            self.buckets[Bucket][Key] = left[-1]
+        else:
+            self.buckets[Bucket].pop(Key, None)
+        if not left:
+            del self.versions[Bucket, Key]
         return {}
+
+    # --- listings ---
+    def list_objects_v2(self, *, Bucket: str, Prefix: str, StartAfter: str, MaxKeys: int) -> dict[str, Any]:
+        assert 1 <= MaxKeys <= 1_000
+        keys = sorted(key for key in self.buckets[Bucket] if key.startswith(Prefix) and key > StartAfter)
+        page = [
+            {"Key": key, "LastModified": _when(found.at), "Size": len(found.body), "ETag": f'"{found.etag}"'}
+            for key, found in ((key, self.buckets[Bucket][key]) for key in keys[:MaxKeys])
+        ]
+        answer: dict[str, Any] = {"IsTruncated": len(keys) > MaxKeys}
+        return {**answer, "Contents": page} if page else answer
+
+    def list_object_versions(self, *, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:
+        found = [
+            (key, one)
+            for (bucket, key), versions in sorted(self.versions.items())
+            for one in versions
+            if bucket == Bucket and key.startswith(Prefix)
+        ]
+        assert len(found) <= MaxKeys
+        shown = [
+            (one.marker, {"Key": key, "VersionId": one.version_id, "LastModified": _when(one.at)}) for key, one in found
+        ]
+        return {
+            "Versions": [entry for marker, entry in shown if not marker],
+            "DeleteMarkers": [entry for marker, entry in shown if marker],
+        }
+
+    def list_multipart_uploads(
+        self, *, Bucket: str, Prefix: str, MaxUploads: int, KeyMarker: str = "", UploadIdMarker: str = ""
+    ) -> dict[str, Any]:
+        found = sorted(
+            (upload.key, upload_id)
+            for upload_id, upload in self.uploads.items()
+            if upload.bucket == Bucket
+            and upload.key.startswith(Prefix)
+            and (upload.key, upload_id) > (KeyMarker, UploadIdMarker)
+        )
+        page = found[:MaxUploads]
+        answer: dict[str, Any] = {
+            "Uploads": [
+                {"Key": key, "UploadId": upload_id, "Initiated": _when(self.uploads[upload_id].at)}
+                for key, upload_id in page
+            ],
+            "IsTruncated": len(found) > len(page),
+        }
+        if answer["IsTruncated"]:
+            answer["NextKeyMarker"], answer["NextUploadIdMarker"] = page[-1]
+        return answer
 
     def head_bucket(self, *, Bucket: str) -> dict[str, Any]:
         if Bucket not in self.buckets:
@@ -179,7 +265,9 @@ class FakeS3:
         ChecksumType: str | None = None,
     ) -> dict[str, Any]:
         upload_id = self._next("u")
-        self.uploads[upload_id] = Upload(Bucket, Key, ContentType, dict(Metadata), ChecksumAlgorithm, ChecksumType)
+        self.uploads[upload_id] = Upload(
+            Bucket, Key, ContentType, dict(Metadata), ChecksumAlgorithm, ChecksumType, time.time()
+        )
         return {"UploadId": upload_id}
 
     def _upload(self, bucket: str, key: str, upload_id: str, operation: str) -> Upload:

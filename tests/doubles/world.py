@@ -72,7 +72,6 @@ class World:
         self.bus = FakeBus()
         self.gate = Gate({"s3": self.s3, "dynamodb": self.dynamodb, "sqs": self.queues, "events": self.bus})
         self.thumbnails: Callable[..., ThumbnailResult] = fake_thumbnails
-        self.seen: set[int] = set()
         self.handled: list[tuple[str, str]] = []
         self.context_left: float | None = None
         for name, value in environment().items():
@@ -167,9 +166,9 @@ class World:
     # --- events and messages ---
     def announce(self, *, copies: int = 1, reverse: bool = False) -> int:
         """Hand S3's new objects to the queues of the rules; how many messages that made."""
-        new = [(bucket, key, made) for bucket, key, made in self.s3.created if id(made) not in self.seen]
+        new = [(bucket, key, made) for bucket, key, made in self.s3.created if not made.announced]
         for _, _, made in new:
-            self.seen.add(id(made))
+            made.announced = True
         sent = 0
         for bucket, key, made in reversed(new) if reverse else new:
             for rule in topology.RULES:
@@ -249,7 +248,8 @@ class World:
         """One object in the store with these bytes, made once; staging empty; the record says so."""
         record = self.record(file_id)
         assert record.status.value == status, record
-        assert record.due_at is None
+        # What a kill kept from being announced stays due, and nothing else does.
+        assert (record.due_at is None) == (record.outbox == ())
         assert self.s3.buckets[STAGING] == {}
         key = keys.store("acme", file_id)
         assert list(self.s3.buckets[STORE]) == [key]

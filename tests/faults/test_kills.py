@@ -54,6 +54,17 @@ def test_processing_survives_any_one_fault(worlds: Worlds, sample: Sample, distu
         assert all(upload.bucket == STORE and not upload.parts for upload in world.s3.uploads.values())
         assert len(world.record(file_id).thumbnails) == (3 if sample.served else 0)
         assert world.queues.dead == []
+        world.clock.advance(901)
+        world.sweep()
+        assert world.s3.uploads == {}
+        # Whatever was disturbed, the end was announced: twice at most, and then under one id. Clearing the
+        # announcement from the record was its last write.
+        record = world.record(file_id)
+        assert (record.outbox, record.due_at) == ((), None)
+        assert {(one.type, one.detail["id"]) for one in world.bus.taken} == {
+            ("file.completed", f"{file_id}-{record.version - 1}")
+        }
+        assert 1 <= len(world.bus.taken) <= 2
 
 
 @by_name

@@ -16,7 +16,7 @@ from infra import topology
 from tests.doubles import world as world_module
 from tests.doubles.gate import Call
 from tests.doubles.samples import PICTURE, SAMPLES, TEXT
-from tests.doubles.world import BUCKETS, STAGING, STORE, World
+from tests.doubles.world import BUCKETS, DERIVED, STAGING, STORE, World
 
 # Operation -> the IAM actions that it needs on the object or table (AWS Service Authorization Reference).
 ACTIONS = {
@@ -31,9 +31,13 @@ ACTIONS = {
     "get_object": "s3:GetObject",
     "delete_object": "s3:DeleteObject",
     "head_bucket": "s3:ListBucket",
+    "list_objects_v2": "s3:ListBucket",
+    "list_object_versions": "s3:ListBucketVersions",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
     "get_item": "dynamodb:GetItem",
     "put_item": "dynamodb:PutItem",
     "update_item": "dynamodb:UpdateItem",
+    "delete_item": "dynamodb:DeleteItem",
     "batch_write_item": "dynamodb:BatchWriteItem",
     "batch_get_item": "dynamodb:BatchGetItem",
     "query": "dynamodb:Query",
@@ -58,6 +62,8 @@ def needs(call: Call) -> set[tuple[str, str]]:
     bucket = NAMES[given["Bucket"]]
     if "Key" not in given:
         return {(action, bucket)}
+    if call.operation == "delete_object" and given.get("VersionId"):
+        action = "s3:DeleteObjectVersion"
     wanted = {(action, f"{bucket}/{given['Key']}")}
     if call.operation == "head_object" or call.operation == "get_object":
         # Without it S3 answers 403 for what is not there.
@@ -183,10 +189,42 @@ def live(world: World) -> None:
     world.set(failing, attempt=5)
     world.s3.put_object(Bucket=STORE, Key="files/acme/01JD2Z3NDEKTSV4RRFFQ69G5FA", Body=b"nobody's")
     world.sweep_until_quiet()
+    remains(world, ids)
+    for _ in range(3):
+        world.clock.advance(90 * 86_400)
+        world.sweep()
     for query in ({}, {"status": "failed"}, {"kind": "image", "limit": "1"}, {"logical_id": "x"}):
         world.call("sessions", "GET", "/v1/files", query=query)
     get("/v1/stats")
     get("/v1/health")
+
+
+def remains(world: World, ids: list[str]) -> None:
+    """Deletions, a long trail, and what crashes may leave in each bucket."""
+    for file_id in ids[:2]:
+        record = world.record(file_id)
+        world.set(file_id, events=record.events * 40)
+        world.retry(file_id, force=True)
+        world.pump()
+        world.call("sessions", "GET", "/v1/files/{id}/events", path={"id": file_id})
+        world.call("complete", "DELETE", "/v1/files/{id}", path={"id": file_id})
+    world.call("complete", "DELETE", "/v1/uploads", query={"status": "failed", "hours_old": "0"})
+    stored = ids[2]
+    for bucket, key in ((STAGING, world.record(stored).key), (STORE, keys.store("acme", stored))):
+        world.s3.create_multipart_upload(Bucket=bucket, Key=key, ContentType="x/y", Metadata={})
+    world.s3.put_object(Bucket=STAGING, Key=world.record(stored).key, Body=b"again")
+    for key in (
+        keys.work("acme", stored, "part"),
+        keys.thumbnail("acme", stored, 99, 256),
+        f"reports/acme/{ids[0]}/1.json",
+        keys.manifest("acme", ids[0]),
+    ):
+        world.s3.put_object(Bucket=DERIVED, Key=key, Body=b"left behind")
+    gone = world.initiate(PICTURE.name, PICTURE.data)
+    world.cancel(gone)
+    world.s3.put_object(Bucket=STORE, Key=keys.store("acme", gone), Body=b"late")
+    world.clock.advance(4_000)
+    world.sweep()
 
 
 def test_every_call_is_allowed(world: World, recorder: Recorder) -> None:
@@ -249,10 +287,7 @@ NOT_YET = {
     ("initiate", "dynamodb:PutItem"),
     ("initiate", "dynamodb:UpdateItem"),
     ("initiate", "dynamodb:DeleteItem"),
-    ("validate", "s3:AbortMultipartUpload"),
     ("thumbnail", "sqs:SendMessage"),
-    ("sweep", "s3:DeleteObject"),
-    *((function, "events:PutEvents") for function in ("complete", "validate", "thumbnail", "sweep")),
 }
 
 

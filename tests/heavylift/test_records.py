@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from heavylift import ddb_json, records
 from heavylift.errors import RequestError
-from heavylift.limits import AUDIT_EVENTS_KEPT
-from heavylift.records import FileRecord, change, from_item, to_item, transition
+from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED
+from heavylift.records import ANNOUNCED, FileRecord, change, from_item, note, to_item, transition
 from heavylift.states import FINAL, TRANSITIONS, Event, State
 
 texts = st.one_of(st.none(), st.text(max_size=20))
@@ -83,7 +83,7 @@ def test_a_field_that_does_not_exist() -> None:
 
 @given(file_records, st.sampled_from(list(Event)))
 def test_transitions_follow_the_table(record: FileRecord, event: Event) -> None:
-    """Refused, unchanged, or one step with one audit entry; an end is due no more and held by nobody."""
+    """Refused, unchanged, or one step with one audit entry; an end is held by nobody and owes one announcement."""
     following = TRANSITIONS[record.status, event]
     if following is None:
         with pytest.raises(RequestError):
@@ -100,21 +100,49 @@ def test_transitions_follow_the_table(record: FileRecord, event: Event) -> None:
         "at": 7.0, "event": event.value, "from": record.status.value, "to": following.value, "by": "somebody",
     }  # fmt: skip
     if following in FINAL:
-        assert (after.due_at, after.lease_owner, after.lease_until, after.finished_at) == (None, None, 0.0, 7.0)
-        assert {"due_pk", "due_sk"}.isdisjoint(to_item(after))
+        assert (after.due_at, after.lease_owner, after.lease_until, after.finished_at) == (7.0, None, 0.0, 7.0)
+        assert {"due_pk", "due_sk"} <= to_item(after).keys()
+        assert after.fence == record.fence + 1
+        assert after.outbox[:-1] == record.outbox
+        owed = {"type": ANNOUNCED[following], "version": after.version, "at": 7.0, "status": following.value}
+        assert after.outbox[-1] == owed
+    else:
+        assert after.outbox == record.outbox
 
 
-def test_the_newest_audit_events_stay() -> None:
-    """32 are kept, the rest counted."""
+@given(st.integers(1, 200))
+def test_no_audit_event_is_lost(number: int) -> None:
+    """At least the newest 32 stay in the item; what leaves it is handed over in order, 16 at a time."""
     record = FileRecord("t", "f", "n", 1, State.VALIDATING)
-    for attempt in range(50):
+    kept: list[Any] = []
+    for attempt in range(number):
         made = transition(record, Event.VALIDATE, float(attempt), "validate", attempt=attempt + 1)
         assert made is not None
         record = made.record
+        assert len(made.overflow) in {0, AUDIT_EVENTS_MOVED}
+        kept.extend(made.overflow)
+        assert record.events_dropped == len(kept)
+        assert min(attempt + 1, AUDIT_EVENTS_KEPT) <= len(record.events) < AUDIT_EVENTS_KEPT + AUDIT_EVENTS_MOVED
 
-    assert len(record.events) == AUDIT_EVENTS_KEPT
-    assert record.events_dropped == 50 - AUDIT_EVENTS_KEPT
-    assert record.events[-1]["attempt"] == 50
+    assert [entry["attempt"] for entry in (*kept, *record.events)] == list(range(1, number + 1))
+
+
+def test_a_note_changes_nothing_but_the_trail() -> None:
+    """What was seen is told without a transition."""
+    record = FileRecord("t", "f", "n", 1, State.CANCELLED, version=4)
+    made = note(record, "unawaited_object", 9.0, "validate", size=5)
+
+    (entry,) = made.record.events
+    assert entry == {
+        "at": 9.0,
+        "event": "unawaited_object",
+        "from": "cancelled",
+        "to": "cancelled",
+        "by": "validate",
+        "size": 5,
+    }
+    assert set(made.sets) == {"events", "version", "updated_at"}
+    assert made.version_expected == 4
 
 
 def test_a_failures_code_is_in_the_trail() -> None:

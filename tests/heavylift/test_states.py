@@ -123,10 +123,17 @@ def test_every_state_can_be_reached_and_left_for_an_end() -> None:
 
 
 def test_what_may_be_cancelled() -> None:
-    """Until the copy may be in the store; after that a file is deleted, not cancelled."""
+    """Until its copy is committed; after that a file is deleted, not cancelled."""
     allowed = {state for state in State if TRANSITIONS[state, Event.CANCEL] is State.CANCELLED}
 
-    assert allowed == {*AWAITING_OBJECT, State.STAGED, State.VALIDATING, State.SCANNING, State.CANCELLED}
+    assert allowed == {
+        *AWAITING_OBJECT,
+        State.STAGED,
+        State.VALIDATING,
+        State.SCANNING,
+        State.PROMOTING,
+        State.CANCELLED,
+    }
 
 
 def test_lists_and_stages() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from heavylift import dynamo, keys, records, s3, work
+from heavylift import dynamo, keys, life, records, s3, work
 from heavylift.errors import RequestError, TransientError
 from heavylift.limits import ASSEMBLING_LEASE_S
 from heavylift.parts import PartPlan, needed_ranges, ranges_of
@@ -111,12 +111,12 @@ def arrive(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
         if current.status not in AWAITING_OBJECT:
             return None
         now = time.time()
-        due = now + work.look_again_s("validate")  # if no event ever comes
+        due = now + work.first_look_s()  # if no event ever comes
         return records.transition(
-            current, Event.ARRIVE, now, by, **staged_values(current, head, now), due_at=due, lease_until=0.0
+            current, Event.ARRIVE, now, by, **staged_values(current, head, now), due_at=due, lease_until=0.0, attempt=0
         )
 
-    return dynamo.update(record.tenant, record.file_id, decide)
+    return life.update(record.tenant, record.file_id, decide)
 
 
 def complete(
@@ -255,10 +255,11 @@ def _reopen(record: FileRecord, by: str, aws_code: str) -> None:
             by,
             failure={"code": "parts_refused", "message": f"S3 refused the parts: {aws_code}.", "stage": "complete"},
             lease_until=0.0,
+            attempt=0,
             due_at=current.expires_at,
         )
 
-    dynamo.update(record.tenant, record.file_id, decide)
+    life.update(record.tenant, record.file_id, decide)
 
 
 def _keep_manifest(record: FileRecord, proof: Proof) -> None:

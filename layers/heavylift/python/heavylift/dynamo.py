@@ -113,25 +113,49 @@ def commit(change: Change) -> FileRecord:
     return record
 
 
-def update(tenant: str, file_id: str, decide: Callable[[FileRecord], Change | None]) -> FileRecord:
-    """Read, decide, write; again from the start when somebody was first.
+def update(
+    tenant: str,
+    file_id: str,
+    decide: Callable[[FileRecord], Change | None],
+    before: Callable[[Change], None] = lambda change: None,
+) -> tuple[FileRecord, bool]:
+    """Read, decide, write; again from the start when somebody was first. The record, and whether we changed it.
 
-    ``decide`` gets the fresh record and returns the change, or None to leave it. Whatever it raises passes through.
-    A write that arrived although its answer was lost is recognised as our own: nothing is decided twice.
+    ``decide`` gets the fresh record and returns the change, or None to leave it; ``before`` does what must be done
+    before that change is written. Whatever they raise passes through. A write that arrived although its answer was
+    lost is recognised as our own: nothing is decided twice.
     """
     wanted: Change | None = None
     for attempt in range(CHANGE_TRIES):
         record = get(tenant, file_id)
         if wanted is not None and wanted.record.version == record.version and _stored(wanted.record) == _stored(record):
-            return record
+            return record, True
         wanted = decide(record)
         if wanted is None:
-            return record
+            return record, False
+        before(wanted)
         try:
-            return commit(wanted)
+            return commit(wanted), True
         except StaleRecord:
             time.sleep(0.01 * attempt)
     raise StaleRecord(file_id)
+
+
+def remove(record: FileRecord) -> bool:
+    """Delete the item if it is still at this version; False when somebody changed it."""
+    try:
+        _call(
+            "delete_item",
+            Key=ddb_json.encode_item(records.item_key(record.tenant, record.file_id)),
+            ConditionExpression="#version = :expected",
+            ExpressionAttributeNames={"#version": "version"},
+            ExpressionAttributeValues={":expected": ddb_json.encode(record.version)},
+        )
+    except ClientError as error:
+        if aws.error_code(error) == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
 
 
 def _stored(record: FileRecord) -> dict[str, Any]:
@@ -139,12 +163,15 @@ def _stored(record: FileRecord) -> dict[str, Any]:
     return ddb_json.decode_item(ddb_json.encode_item(records.to_item(record)))
 
 
-def get_many(keys: Sequence[Mapping[str, str]]) -> list[FileRecord]:
+def get_many(keys: Sequence[Mapping[str, str]], *, consistent: bool = False) -> list[FileRecord]:
     """Records of the given item keys in their order; the absent ones are left out."""
-    found: dict[str, FileRecord] = {}
+    found: dict[tuple[str, str], FileRecord] = {}
     table = settings().table_name
     for start in range(0, len(keys), BATCH_GET_MAX):
-        waiting: Any = {table: {"Keys": [ddb_json.encode_item(key) for key in keys[start : start + BATCH_GET_MAX]]}}
+        asked: dict[str, Any] = {
+            "Keys": [ddb_json.encode_item(key) for key in keys[start : start + BATCH_GET_MAX]]
+        }
+        waiting: Any = {table: {**asked, "ConsistentRead": True} if consistent else asked}
         tries_without_item = 0
         while waiting:
             try:
@@ -161,10 +188,10 @@ def get_many(keys: Sequence[Mapping[str, str]]) -> list[FileRecord]:
                     raise TransientError("aws_unavailable", "DynamoDB did not give all records.")
                 time.sleep(0.05 * 2**tries_without_item)
             for item in answer["Responses"].get(table, []):
-                record = records.from_item(ddb_json.decode_item(item))
-                found[records.partition_key(record.tenant, record.file_id)] = record
+                plain = ddb_json.decode_item(item)
+                found[plain["pk"], plain["sk"]] = records.from_item(plain)
             waiting = answer.get("UnprocessedKeys")
-    return [found[key["pk"]] for key in keys if key["pk"] in found]
+    return [found[key["pk"], key["sk"]] for key in keys if (key["pk"], key["sk"]) in found]
 
 
 def query_keys(
@@ -225,6 +252,27 @@ def put_item(item: Mapping[str, Any], *, only_new: bool = False) -> bool:
     condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"} if only_new else {}
     try:
         _call("put_item", Item=ddb_json.encode_item(item), **condition)
+    except ClientError as error:
+        if aws.error_code(error) == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
+
+
+def put_if(item: Mapping[str, Any], attribute: str, *, equal: Any = None, below: float | None = None) -> bool:
+    """Write a whole item if it is not there yet, or if its ``attribute`` is ``equal`` to or ``below`` a value.
+
+    With ``equal`` the item must be there. False when the condition does not hold.
+    """
+    condition = "#a = :v" if below is None else "attribute_not_exists(pk) OR #a < :v"
+    try:
+        _call(
+            "put_item",
+            Item=ddb_json.encode_item(item),
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#a": attribute},
+            ExpressionAttributeValues={":v": ddb_json.encode(equal if below is None else below)},
+        )
     except ClientError as error:
         if aws.error_code(error) == "ConditionalCheckFailedException":
             return False

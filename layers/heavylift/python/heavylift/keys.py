@@ -32,9 +32,38 @@ def manifest(tenant: str, file_id: str) -> str:
     return f"manifests/{tenant}/{file_id}.json"
 
 
+def audit(tenant: str, file_id: str, first: int) -> str:
+    """Audit events that no longer fit the record, from the ``first``-th on (counted from 0)."""
+    return f"manifests/{tenant}/{file_id}/events/{first:06d}.json"
+
+
+def work(tenant: str, owner_id: str, name: str) -> str:
+    """A temporary object of a file, batch or archive; it goes when its owner has ended, at the latest after a day."""
+    return f"work/{tenant}/{owner_id}/{name}"
+
+
 def thumbnail(tenant: str, file_id: str, attempt: int, size: int) -> str:
     """A thumbnail; the attempt in the key keeps a slow worker from overwriting its successor's picture."""
     return f"thumbnails/{tenant}/{file_id}/{attempt}-{size}.jpg"
+
+
+def derived_prefixes(tenant: str, file_id: str) -> tuple[str, ...]:
+    """Where everything that was made of a file lies; its audit trail is not among it."""
+    return tuple(f"{name}/{tenant}/{file_id}/" for name in ("thumbnails", "reports", "work"))
+
+
+def audit_prefix(tenant: str, file_id: str) -> str:
+    """Where the older audit events of a file lie."""
+    return f"manifests/{tenant}/{file_id}/events/"
+
+
+def parse_derived(key: str) -> tuple[str, str, str] | None:
+    """(class, tenant, owner's id) of a key in the derived bucket; None for a key that we never made."""
+    pieces = key.split("/")
+    if len(pieces) < 3 or not is_tenant(pieces[1]):
+        return None
+    owner = pieces[2].removesuffix(".json") if len(pieces) == 3 else pieces[2]
+    return (pieces[0], pieces[1], owner) if is_file_id(owner) else None
 
 
 def parse_staging(key: str) -> StagingKey | None:

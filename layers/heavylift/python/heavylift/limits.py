@@ -30,8 +30,22 @@ RULES_BYTES_MAX = 64 * KIB
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 IDEMPOTENCY_DAYS = 1
 
+# --- batches ---
+BATCH_FILES_MAX = 100_000  # their marks are a thousand items of 1 KB, which two pages of a query read
+BATCH_NUMBER_MAX = 999_999  # six digits in a member's id; numbers above the manifest's are for what bundles hold
+MANIFEST_ENTRIES_PER_CALL_MAX = 5_000  # with paths of a thousand letters they fit into Lambda's 6 MB; 50 items
+MANIFEST_PAGES_MAX = 1_000  # the batch's item names each page: 40 KB of them
+URLS_PER_CALL_MAX = 500  # 500 URLs of ~2.2 kB, and at most 500 items of the manifest to read
+BATCH_LIST_MAX = 100  # errors, warnings and the files inside an answer: a screenful, and one BatchGetItem
+BATCH_WAIT_MAX_S = 25  # below the gateway's 30 s with room for a slow answer
+BATCH_LOOK_S = 900  # the sweeper looks at a batch under way about as often as it runs
+
 # --- life of a file ---
 AUDIT_EVENTS_KEPT = 32  # the newest stay in the item
+AUDIT_EVENTS_MOVED = 16  # older ones move to an object by so many: one object for many writes
+ANNOUNCE_AGAIN_S = 60  # what a function owes the bus it sends within its timeout; later the sweeper does
+PURGE_AGAIN_S = 3_600  # by then every signed URL and every worker's lease is over: nothing can appear any more
+TOMBSTONE_DAYS = 90  # a cancelled, expired or deleted file's record and audit trail
 ATTEMPTS_MAX = 5  # = receive count of the queues: then the dead-letter queue has the message
 ASSEMBLING_LEASE_S = 40  # complete's 29 s timeout and a margin
 COMPLETE_WAIT_S = 20  # then 202: below the gateway's 30 s with room for a slow answer
@@ -43,6 +57,10 @@ HOP_LIMIT = 1_000  # continuations of one attempt; 80 GB at 90 MB/s needs about 
 # A message sleeps this long while its function may be at work: 6 x the function's timeout (infra.topology; a test
 # holds the two together). The sweeper waits as long before it sends a stage again.
 QUEUE_VISIBILITY_S = {"validate": 1_800, "thumbnail": 5_400}
+
+# A file that waits for its stage is looked at after this: an event takes a second, a file behind others some minutes,
+# and it is over by the sweeper's next run but one, a quarter of an hour each.
+FIRST_LOOK_S = 600
 
 # --- reading ---
 SNIFF_HEAD_BYTES = 64 * KIB

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heavylift import states
-from heavylift.limits import AUDIT_EVENTS_KEPT, LEASE_MARGIN_S
+from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED, LEASE_MARGIN_S
 from heavylift.states import FINAL, Event, State
 
 LOGICAL_ID_BYTES_MAX = 1_500
@@ -67,6 +67,8 @@ class FileRecord:
     resent_at: float = 0.0
     due_at: float | None = None
     failure: Mapping[str, Any] | None = None
+    outbox: tuple[Mapping[str, Any], ...] = ()
+    purged_at: float | None = None
     etag: str | None = None
     store_upload_id: str | None = None
     store_etag: str | None = None
@@ -98,12 +100,17 @@ _FIELDS = {f.name for f in fields(FileRecord)}
 _JSON_TEXT = frozenset({"metadata", "rules"})
 
 
-def partition_key(tenant: str, file_id: str) -> str:
-    return f"T#{tenant}#F#{file_id}"
+def batch_partition(tenant: str, batch_id: str) -> str:
+    """A batch and all its members lie in one partition, so that they can be counted with strong consistency."""
+    return f"T#{tenant}#B#{batch_id}"
 
 
 def item_key(tenant: str, file_id: str) -> dict[str, str]:
-    return {"pk": partition_key(tenant, file_id), "sk": "F"}
+    """Of a file by itself, or of a batch's member (``<batch_id>-<n>``)."""
+    batch_id, dash, number = file_id.partition("-")
+    if dash:
+        return {"pk": batch_partition(tenant, batch_id), "sk": f"F#{number}"}
+    return {"pk": f"T#{tenant}#F#{file_id}", "sk": "F"}
 
 
 def list_partition(tenant: str) -> str:
@@ -140,15 +147,18 @@ def index_attributes(record: FileRecord) -> dict[str, str | None]:
     """The attributes that put the record into the table's sparse indexes; None = not in that index."""
     tenant, file_id = record.tenant, record.file_id
     due = record.due_at
+    # A tombstone is found by its id and by its status only.
+    there = record.status is not State.DELETED
+    fingerprint, logical_id = (record.fingerprint, record.logical_id) if there else (None, None)
     return {
-        "list_pk": list_partition(tenant),
-        "list_sk": file_id,
+        "list_pk": list_partition(tenant) if there else None,
+        "list_sk": file_id if there else None,
         "status_pk": status_partition(tenant, states.list_group(record.status)),
         "status_sk": file_id,
-        "fingerprint_pk": fingerprint_partition(tenant, record.fingerprint) if record.fingerprint else None,
-        "fingerprint_sk": file_id if record.fingerprint else None,
-        "logical_pk": logical_partition(tenant, record.logical_id) if record.logical_id else None,
-        "logical_sk": file_id if record.logical_id else None,
+        "fingerprint_pk": fingerprint_partition(tenant, fingerprint) if fingerprint else None,
+        "fingerprint_sk": file_id if fingerprint else None,
+        "logical_pk": logical_partition(tenant, logical_id) if logical_id else None,
+        "logical_sk": file_id if logical_id else None,
         "due_pk": None if due is None else due_partition(zlib.crc32(file_id.encode()) % DUE_SHARDS),
         "due_sk": None if due is None else due_sort_key(due, file_id),
     }
@@ -174,7 +184,7 @@ def from_item(item: Mapping[str, Any]) -> FileRecord:
     values["status"] = State(values["status"])
     for name in _JSON_TEXT & values.keys():
         values[name] = json.loads(values[name])
-    for name in ("events", "thumbnails"):
+    for name in ("events", "thumbnails", "outbox"):
         if name in values:
             values[name] = tuple(values[name])
     return FileRecord(**values)
@@ -182,12 +192,16 @@ def from_item(item: Mapping[str, Any]) -> FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A conditional write: the record after it, what to set and what to remove, and the version it needs."""
+    """A conditional write: the record after it, what to set and what to remove, and the version it needs.
+
+    ``overflow``: the oldest audit events, which leave the item by this write and are kept elsewhere before it.
+    """
 
     record: FileRecord
     version_expected: int
     sets: Mapping[str, Any]
     removes: tuple[str, ...]
+    overflow: tuple[Mapping[str, Any], ...] = ()
 
 
 def change(record: FileRecord, now: float, **values: Any) -> Change:
@@ -202,11 +216,41 @@ def change(record: FileRecord, now: float, **values: Any) -> Change:
     return Change(after, record.version, sets, removes)
 
 
+def with_event(record: FileRecord, entry: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Mapping[str, Any], ...]]:
+    """The field values after an audit event was added, and the events that leave the item.
+
+    The item keeps at least the newest 32; older ones leave it by 16, so that most writes move none.
+    """
+    events = (*record.events, entry)
+    moved = AUDIT_EVENTS_MOVED if len(events) >= AUDIT_EVENTS_KEPT + AUDIT_EVENTS_MOVED else 0
+    return {"events": events[moved:], "events_dropped": record.events_dropped + moved}, events[:moved]
+
+
+def note(record: FileRecord, event: str, now: float, by: str, **facts: Any) -> Change:
+    """Add an audit event that is no transition: something was seen that the trail must tell."""
+    entry = {"at": round(now, 3), "event": event, "from": record.status.value, "to": record.status.value, "by": by}
+    values, overflow = with_event(record, {**entry, **facts})
+    return replace(change(record, now, **values), overflow=overflow)
+
+
+# What the world is told when a file ends; ``status`` in the event tells completed from completed_with_errors.
+ANNOUNCED: Mapping[State, str] = {
+    State.COMPLETED: "file.completed",
+    State.COMPLETED_WITH_ERRORS: "file.completed",
+    State.REJECTED: "file.rejected",
+    State.FAILED: "file.failed",
+    State.CANCELLED: "file.cancelled",
+    State.EXPIRED: "file.expired",
+    State.DELETED: "file.deleted",
+}
+
+
 def transition(record: FileRecord, event: Event, now: float, by: str, **values: Any) -> Change | None:
     """Apply ``event``: the change to write, or None when it changes nothing.
 
     RequestError ``state_conflict`` when the table refuses the event. An audit entry {at, event, from, to, by}
-    is added; the newest 32 stay in the item.
+    is added. A transition into a final state owes the world an announcement: it is noted in ``outbox`` by the same
+    write, and the record stays due until somebody has made it.
     """
     following = states.next_state(record.status, event)
     if following is record.status and not values:
@@ -223,18 +267,20 @@ def transition(record: FileRecord, event: Event, now: float, by: str, **values: 
     failure = values.get("failure")
     if failure:
         entry["code"] = failure["code"]
-    events = (*record.events, entry)
-    dropped = max(0, len(events) - AUDIT_EVENTS_KEPT)
+    audit, overflow = with_event(record, entry)
     if following in FINAL:
-        values = {"due_at": None, "lease_owner": None, "lease_until": 0.0, "finished_at": now, **values}
-    return change(
-        record,
-        now,
-        status=following,
-        events=events[dropped:],
-        events_dropped=record.events_dropped + dropped,
-        **values,
-    )
+        values = {"lease_owner": None, "lease_until": 0.0, **values}
+        if following is not record.status:
+            # The fence takes the say from whoever still works on it.
+            owed = {
+                "type": ANNOUNCED[following],
+                "version": record.version + 1,
+                "at": round(now, 3),
+                "status": following.value,
+            }
+            ended = {"finished_at": now, "due_at": now, "outbox": (*record.outbox, owed), "purged_at": None}
+            values = {**ended, "fence": record.fence + 1, **values}
+    return replace(change(record, now, status=following, **audit, **values), overflow=overflow)
 
 
 def lease_seconds(timeout_s: float, time_scale: float) -> float:

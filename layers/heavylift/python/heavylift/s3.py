@@ -15,7 +15,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift import aws
 from heavylift.errors import ContentError, TransientError
+from heavylift.limits import MIB
 
+SMALL_OBJECT_MAX = 4 * MIB  # what we read whole are documents of our own: manifests, audit events
 READ_TRIES = 4  # of one range; each starts where the broken answer ended
 
 
@@ -377,9 +379,66 @@ def put_bytes(
     return Stored(answer["ETag"].strip('"'), answer.get("VersionId"), _checksums(answer))
 
 
-def delete(bucket: str, key: str) -> None:
-    """Delete an object; one that is not there is deleted already."""
-    _call("delete_object", Bucket=bucket, Key=key)
+def delete(bucket: str, key: str, version_id: str | None = None) -> None:
+    """Delete an object, or one version of it for good; what is not there is deleted already."""
+    extra = {"VersionId": version_id} if version_id else {}
+    _call("delete_object", Bucket=bucket, Key=key, **extra)
+
+
+def read_small(bucket: str, key: str, *, size_max: int = SMALL_OBJECT_MAX) -> bytes | None:
+    """A small object of ours, whole; None when it is not there. ValueError above ``size_max`` bytes."""
+    try:
+        answer = _call("get_object", Bucket=bucket, Key=key)
+    except NoSuchKey:
+        return None
+    try:
+        body: bytes = answer["Body"].read(size_max + 1)
+    except (BotoCoreError, OSError) as error:
+        raise TransientError("aws_unavailable", "S3 broke off the answer.", aws_code=type(error).__name__) from error
+    if len(body) > size_max:
+        raise ValueError(f"{key} has more than {size_max} bytes")
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A key as a listing shows it; ``at``: seconds since 1970 of its last change, or of its upload's beginning."""
+
+    key: str
+    at: float
+    size_bytes: int = 0
+    upload_id: str | None = None
+    version_id: str | None = None
+
+
+def list_objects(bucket: str, prefix: str, *, after: str = "", limit: int = 1_000) -> tuple[list[Listed], str | None]:
+    """One page of keys beyond ``after``, and the key to go on behind (None = this was the last page)."""
+    answer = _call("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit)
+    page = [Listed(one["Key"], one["LastModified"].timestamp(), one["Size"]) for one in answer.get("Contents", [])]
+    return page, page[-1].key if answer.get("IsTruncated") and page else None
+
+
+def list_uploads(
+    bucket: str, prefix: str, *, after: tuple[str, str] | None = None, limit: int = 1_000
+) -> tuple[list[Listed], tuple[str, str] | None]:
+    """One page of open multipart uploads, and (key, upload id) to go on behind (None = this was the last page)."""
+    extra = {"KeyMarker": after[0], "UploadIdMarker": after[1]} if after else {}
+    answer = _call("list_multipart_uploads", Bucket=bucket, Prefix=prefix, MaxUploads=limit, **extra)
+    page = [
+        Listed(one["Key"], one["Initiated"].timestamp(), upload_id=one["UploadId"]) for one in answer.get("Uploads", [])
+    ]
+    following = (answer["NextKeyMarker"], answer["NextUploadIdMarker"]) if answer.get("IsTruncated") else None
+    return page, following
+
+
+def list_versions(bucket: str, key: str) -> list[Listed]:
+    """All versions and delete markers of one key; a file of ours has one of each at most."""
+    answer = _call("list_object_versions", Bucket=bucket, Prefix=key, MaxKeys=1_000)
+    return [
+        Listed(one["Key"], one["LastModified"].timestamp(), one.get("Size", 0), version_id=one["VersionId"])
+        for one in (*answer.get("Versions", []), *answer.get("DeleteMarkers", []))
+        if one["Key"] == key
+    ]
 
 
 def presigned_get(

@@ -130,7 +130,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.STORE: _S.FRESH,
         _E.REJECT: _S.REJECTED,
         _E.FAIL: _S.FAILED,
-        # Too late to cancel: the copy may already be in the store. Delete the file instead.
+        _E.CANCEL: _S.CANCELLED,  # the copy may already be in the store: it goes with the rest
     },
     _S.FRESH: {
         _E.ASSEMBLE: _S.FRESH,

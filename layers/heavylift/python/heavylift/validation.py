@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from heavylift import assembly, dynamo, keys, queue, records, s3, work
+from heavylift import assembly, dynamo, keys, life, queue, records, s3, work
 from heavylift.errors import ContentError, TransientError
 from heavylift.image.facts import inspect
 from heavylift.limits import SNIFF_HEAD_BYTES
@@ -18,6 +18,7 @@ from heavylift.messages import Delivery
 from heavylift.promotion import Journal, OutOfTime, Promotion, TargetConflict, promote
 from heavylift.ranges import ReadAhead, drive
 from heavylift.records import Change, FileRecord, lease_seconds
+from heavylift.retention import GONE
 from heavylift.settings import settings
 from heavylift.sniff import detect
 from heavylift.states import AWAITING_OBJECT, Event, State
@@ -34,7 +35,8 @@ def take(delivery: Delivery) -> None:
     if found is None:
         return
     lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
-    answer, record = work.claim(found.tenant, found.file_id, VALIDATE, delivery.owner, lease_s)
+    hop = delivery.message.hop if isinstance(delivery.message, queue.Continuation) else 0
+    answer, record = work.claim(found.tenant, found.file_id, VALIDATE, delivery.owner, lease_s, hop=hop)
     if answer is Claim.DONE and record.stored:
         _after_fresh(record)
     if answer is not Claim.TAKE:
@@ -69,8 +71,13 @@ def _awaited(message: queue.ObjectCreated | queue.Continuation) -> FileRecord | 
         if head is None:
             return None  # gone again: a cancel was faster
         record = assembly.arrive(record, head, VALIDATE.name)
-    if record.status in {State.CANCELLED, State.EXPIRED, State.DELETED}:
+    if record.status in GONE:
         _unwanted(message, f"its file is {record.status.value}")
+        life.update(
+            record.tenant,
+            record.file_id,
+            lambda now: records.note(now, "unawaited_object", time.time(), VALIDATE.name, size=message.size_bytes),
+        )
         return None
     return record
 
@@ -226,10 +233,10 @@ def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
             lease_until=0.0,
             attempt=0,
             failure=None,
-            due_at=now + work.look_again_s("thumbnail"),
+            due_at=now + work.first_look_s(),
         )
 
-    return dynamo.update(record.tenant, record.file_id, decide)
+    return life.update(record.tenant, record.file_id, decide)
 
 
 def _after_fresh(record: FileRecord) -> None:
@@ -248,7 +255,7 @@ def finish_unserved(record: FileRecord, by: str) -> None:
             return None
         return records.transition(current, Event.FINISH, time.time(), by)
 
-    dynamo.update(record.tenant, record.file_id, decide)
+    life.update(record.tenant, record.file_id, decide)
     count("FilesCompleted", kind=record.kind)
 
 

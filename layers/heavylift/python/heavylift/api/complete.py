@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import assembly, dynamo, queue, records, s3, states, work
+from heavylift import assembly, dynamo, life, purging, queue, records, s3, states, work
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
 from heavylift.errors import RequestError
@@ -14,10 +15,13 @@ from heavylift.limits import COMPLETE_WAIT_S
 from heavylift.records import Change, FileRecord
 from heavylift.settings import settings
 from heavylift.states import Event, State
-from heavylift.telemetry import count, logger
+from heavylift.telemetry import count
 
 DAY_S = 86_400
 _OTHER_SOURCE = frozenset({"source_changed", "source_expired"})
+HOUR_S = 3_600
+CLEAN_UP_PAGE = 50  # records in hand at once; each takes about ten calls to delete
+_CLEANABLE = frozenset({State.FAILED.value, State.REJECTED.value, State.CANCELLED.value, State.EXPIRED.value})
 
 
 def complete_upload(
@@ -48,13 +52,63 @@ def cancel_upload(caller: Caller, file_id: str) -> dict[str, Any]:
     def decide(record: FileRecord) -> Change | None:
         return records.transition(record, Event.CANCEL, time.time(), caller.user or "client")
 
-    record = dynamo.update(caller.tenant, file_id, decide)
+    record = life.update(caller.tenant, file_id, decide)
     if record.status is State.CANCELLED:
-        if record.s3_upload_id and not s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id):
-            logger().warning("parts outlived the abort; the sweeper goes on", file_id=file_id)
-        s3.delete(settings().staging_bucket, record.key)
+        purging.settle(record)
         count("UploadsCancelled")
     return {"upload_id": file_id, "status": record.status.value}
+
+
+def delete_file(caller: Caller, file_id: str) -> dict[str, Any]:
+    """DELETE /v1/files/{id}: the record first, then every version and everything that was made of it.
+
+    Killed in between, the sweeper goes on; asked again it answers the same. An upload that is still open is
+    cancelled by DELETE /v1/uploads/{id} instead (409 ``state_conflict``).
+    """
+    purging.settle(_delete(caller, file_id))
+    count("FilesDeleted")
+    return {"file_id": file_id, "status": State.DELETED.value}
+
+
+def _delete(caller: Caller, file_id: str) -> FileRecord:
+    def decide(record: FileRecord) -> Change | None:
+        return records.transition(record, Event.DELETE, time.time(), caller.user or "client")
+
+    return life.update(caller.tenant, file_id, decide)
+
+
+def clean_up(caller: Caller, query: Mapping[str, str], seconds_left: Callable[[], float]) -> dict[str, Any]:
+    """DELETE /v1/uploads?status=failed&hours_old=24: delete what ended badly and is that old.
+
+    ``failed`` includes rejected. At most a call's time is spent: ``more`` says that there is more to delete.
+    """
+    status = query.get("status", State.FAILED.value)
+    if status not in _CLEANABLE:
+        raise RequestError(
+            "invalid_parameter", f"status must be one of {', '.join(sorted(_CLEANABLE))}.", parameter="status"
+        )
+    hours = query.get("hours_old", "24")
+    try:
+        age_s = float(hours) * HOUR_S
+    except ValueError:
+        age_s = math.nan
+    if not 0 <= age_s < math.inf:
+        raise RequestError("invalid_parameter", "hours_old must be a number from 0 on.", parameter="hours_old")
+    ended_before = time.time() - age_s
+    partition = records.status_partition(caller.tenant, states.list_group(State(status)))
+    deleted, start, more = 0, None, True
+    while more and seconds_left() > 0:
+        # The oldest first. What was deleted leaves this partition; the page token still points behind it.
+        page, start = dynamo.query_keys("status", partition, limit=CLEAN_UP_PAGE, start=start, descending=False)
+        for record in dynamo.get_many(page):
+            ended = record.finished_at or record.updated_at
+            wanted = record.status.value == status or status == State.FAILED.value
+            if seconds_left() > 0 and wanted and record.final and ended <= ended_before:
+                purging.settle(_delete(caller, record.file_id))
+                deleted += 1
+        more = start is not None
+    count("FilesDeleted", deleted)
+    return {"deleted": deleted, "more": more or seconds_left() <= 0}
 
 
 def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,10 +125,11 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
             )
         wanted[:] = [stage]
         now = time.time()
-        due = record.expires_at if again is Event.RETRY_ASSEMBLY else now + work.look_again_s(stage)
+        due = record.expires_at if again is Event.RETRY_ASSEMBLY else now + work.first_look_s()
         values: dict[str, Any] = {
             "attempt": 0,
             "fence": record.fence + 1,  # whoever worked on it before has no say any more
+            "progress": 0,
             "failure": None,
             "finished_at": None,
             "lease_owner": None,
@@ -89,7 +144,7 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
             values |= assembly.staged_values(record, source, now) | {"store_upload_id": None}
         return records.transition(record, again, now, caller.user or "client", **values)
 
-    record = dynamo.update(caller.tenant, file_id, decide)
+    record = life.update(caller.tenant, file_id, decide)
     if wanted[-1] != "complete":
         queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
     count("Retries")

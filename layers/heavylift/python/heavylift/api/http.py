@@ -16,6 +16,8 @@ from heavylift.errors import HeavyliftError, RequestError
 from heavylift.settings import settings
 from heavylift.telemetry import count, logger
 
+ANSWER_RESERVE_S = 9.0  # of 29 s: what was begun is finished in it, S3's slow days included
+
 
 def internal_error(event: Mapping[str, Any]) -> HeavyliftError:
     """What a caller learns of a fault of ours: the id to ask about, and no more."""
@@ -55,6 +57,12 @@ def resolver() -> APIGatewayHttpResolver:
 
 def caller(app: APIGatewayHttpResolver) -> Caller:
     return caller_of(app.current_event.raw_event, settings().tenant_claim)
+
+
+def seconds_left(app: APIGatewayHttpResolver) -> Callable[[], float]:
+    """The time that this call may still spend; an answer must be out before the gateway's 30 s."""
+    context = app.lambda_context
+    return lambda: float(context.get_remaining_time_in_millis()) / 1000 - ANSWER_RESERVE_S
 
 
 def json_response(status: int, value: Any, headers: dict[str, str] | None = None) -> Response[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from heavylift import assembly, aws, dynamo, keys, records, s3, statistics
+from heavylift import assembly, aws, dynamo, keys, life, records, s3, statistics
 from heavylift.api import page_token, views
 from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
@@ -143,7 +143,8 @@ def file(caller: Caller, file_id: str) -> dict[str, Any]:
 
 def events(caller: Caller, file_id: str) -> dict[str, Any]:
     """GET /v1/files/{id}/events"""
-    return views.audit_trail(dynamo.get(caller.tenant, file_id))
+    record = dynamo.get(caller.tenant, file_id)
+    return views.audit_trail(record, life.audit_trail(record))
 
 
 def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:

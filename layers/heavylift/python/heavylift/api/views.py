@@ -156,10 +156,10 @@ def _shown(record: FileRecord) -> list[dict[str, Any]]:
     ]
 
 
-def audit_trail(record: FileRecord) -> dict[str, Any]:
-    """GET /v1/files/{id}/events: the newest events of the item, oldest first, and how many came before."""
+def audit_trail(record: FileRecord, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """GET /v1/files/{id}/events: all events, the oldest first; ``dropped``: how many of them could not be kept."""
     return {
-        "items": [{**entry, "at": iso(entry["at"])} for entry in record.events],
-        "dropped": record.events_dropped,
+        "items": [{**entry, "at": iso(entry["at"])} for entry in events],
+        "dropped": max(0, record.events_dropped + len(record.events) - len(events)),
         "next_token": None,
     }

@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift import sweeping, work
+from heavylift import work
 from heavylift.limits import ATTEMPTS_MAX
 from heavylift.records import FileRecord
+from heavylift.retention import Clocks
 from heavylift.states import AWAITING_OBJECT, FINAL, State
-from heavylift.sweeping import step_for
+from heavylift.sweeping import due, sweep
+from heavylift.sweeping.due import Backlog, Step, step_for
 from tests.doubles.answers import refusal
 from tests.doubles.samples import PICTURE, TEXT
 from tests.doubles.world import STAGING, World
 
 NOW = 1_000.0
+CLOCKS = Clocks(quarantine_s=14 * 86_400)
 BASE = FileRecord("t", "f", "n", 1, State.STAGED, mode="multipart", expires_at=5_000.0, due_at=500.0)
 
 
@@ -35,13 +38,17 @@ def test_a_step_for_every_record(
 ) -> None:
     """Nothing before its time, nothing under a live lease, nothing after the end; else what its state asks for."""
     record = replace(BASE, status=state, due_at=due_at, lease_until=lease_until, expires_at=expires_at, attempt=attempt)
-    step = step_for(record, NOW)
+    step = step_for(record, NOW, CLOCKS)
 
-    if due_at is None or due_at > NOW or state in FINAL or lease_until > NOW:
+    if state in FINAL:
+        assert step.do in {"nothing", "purge", "release", "forget"}
+    elif due_at is None or due_at > NOW or lease_until > NOW:
         assert step.do == "nothing"
     elif state in AWAITING_OBJECT:
         if expires_at <= NOW:
             assert step.do == "expire"
+        elif state is State.ASSEMBLING and attempt >= ATTEMPTS_MAX:
+            assert step == Step("fail", "complete")
         else:
             assert step.do == {State.CREATED: "look", State.ASSEMBLING: "assemble"}.get(state, "nothing")
     else:
@@ -89,7 +96,7 @@ def test_a_file_that_nobody_takes_up_ends_failed(world: World) -> None:
 
 def test_a_backlog_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that wait for hours behind many others are neither sent again nor failed; a lost one is found later."""
-    monkeypatch.setattr(sweeping, "BACKLOG_MESSAGES", 3)
+    monkeypatch.setattr(due, "BACKLOG_MESSAGES", 3)
     ids = []
     for _ in range(6):
         file_id = world.initiate(TEXT.name, TEXT.data)
@@ -168,7 +175,7 @@ def test_the_list_of_what_is_due_may_be_behind(world: World, monkeypatch: pytest
     world.clock.advance(7 * 86_400 + 1)
     world.set(file_id, status=State.ASSEMBLING, lease_until=world.clock.now + 40)
 
-    assert sweeping._settle(old, lambda queue: 0) == "expire"
+    assert due.settle(old, Backlog()) == "expire"
     assert world.status(file_id) == "assembling"
     assert len(world.s3.uploads) == 1
 
@@ -191,14 +198,14 @@ def test_one_file_that_cannot_be_settled_stops_nobody(world: World) -> None:
 
 def test_a_run_is_bounded_and_the_next_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of two, four pages' time a run: in the end all are settled, once each."""
-    monkeypatch.setattr(sweeping, "PAGE", 2)
+    monkeypatch.setattr(due, "PAGE", 2)
     for n in range(20):
         world.initiate(f"{n}", PICTURE.data)
     world.clock.advance(8 * 86_400)
     runs, expired = 0, 0
     while expired < 20:
         left = iter([1.0] * 4)
-        expired += sweeping.sweep(lambda left=left: next(left, 0.0)).get("expire", 0)  # type: ignore[misc]
+        expired += sweep(lambda left=left: next(left, 0.0)).get("expire", 0)  # type: ignore[misc]
         runs += 1
         assert runs < 40
     assert expired == 20

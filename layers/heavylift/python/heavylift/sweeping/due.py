@@ -1,0 +1,240 @@
+"""Records whose time has come, by the table's index of what is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from heavylift import assembly, dynamo, keys, life, purging, queue, records, retention, s3, states, work
+from heavylift.errors import HeavyliftError, RequestError, TransientError
+from heavylift.limits import ATTEMPTS_MAX
+from heavylift.records import DUE_SHARDS, Change, FileRecord
+from heavylift.retention import Clocks
+from heavylift.settings import settings
+from heavylift.states import AWAITING_OBJECT, Event, State
+from heavylift.telemetry import logger
+
+PAGE = 100
+LOOK_AGAIN_S = 86_400.0
+BACKLOG_MESSAGES = 20  # fewer are taken up by the functions' concurrency well before the sweeper's next look
+DUE_PAGES_MAX = 50  # of one shard in one run: 20 000 files a run, the next run goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about a record that is due.
+
+    ``resend``, ``fail``, ``assemble``, ``look`` (whether the object of a single PUT has arrived although its event
+    never came), ``expire``; of files that have ended ``announce``, ``purge``, ``release``, ``forget``; or nothing.
+    """
+
+    do: str
+    stage: str | None = None
+
+
+def step_for(record: FileRecord, now: float, clocks: Clocks) -> Step:
+    """The decision for one record. Pure."""
+    if record.final:
+        return Step(retention.duty(record, now, clocks))
+    if record.outbox and now - float(record.outbox[0]["at"]) >= clocks.announce_again_s:
+        return Step("announce")  # it ended, was never announced, and is tried again by now
+    if record.due_at is None or record.due_at > now or record.lease_until > now:
+        return Step("nothing")
+    if record.status in AWAITING_OBJECT:
+        if record.expires_at <= now:
+            return Step("expire")
+        if record.status is State.ASSEMBLING and record.attempt >= ATTEMPTS_MAX:
+            return Step("fail", "complete")
+        return Step({State.ASSEMBLING: "assemble", State.CREATED: "look"}.get(record.status, "nothing"))
+    stage = states.stage_of(record.status)
+    if stage is None:
+        return Step("nothing")
+    return Step("fail" if record.attempt >= ATTEMPTS_MAX else "resend", stage)
+
+
+class Backlog:
+    """How many messages wait on each queue, asked once a run."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def crowded(self, stage: str) -> bool:
+        if stage not in self._known:
+            self._known[stage] = queue.backlog(stage)
+        return self._known[stage] > BACKLOG_MESSAGES
+
+
+def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: Backlog) -> None:
+    """Settle every record that is due, shard by shard."""
+    for shard in range(DUE_SHARDS):
+        start = None
+        for _ in range(DUE_PAGES_MAX):
+            if not go_on():
+                return
+            # A record that was moved leaves this index; the page token still points behind it, so nothing repeats.
+            page, start = dynamo.query_keys(
+                "due",
+                records.due_partition(shard),
+                limit=PAGE,
+                start=start,
+                descending=False,
+                sort_key_max=records.due_sort_key(time.time(), "~"),
+            )
+            for record in dynamo.get_many([key for key in page if key["sk"].startswith("F")]):
+                note(settle(record, backlog))
+                if not go_on():
+                    return
+            if start is None:
+                break
+
+
+def settle(record: FileRecord, backlog: Backlog) -> str:
+    """Do what one record needs now; what was done."""
+    step = step_for(record, time.time(), life.clocks())
+    try:
+        match step.do:
+            case "expire":
+                _expire(record)
+            case "look":
+                _look(record)
+            case "assemble":
+                _assemble(record)
+            case "fail":
+                _fail(record, step.stage or "")
+            case "resend":
+                _resend(record, step.stage or "", backlog)
+            case "announce":
+                life.announce(dynamo.get(record.tenant, record.file_id))
+            case "purge" | "release":
+                _clear_away(record)
+            case "forget":
+                _forget(record)
+    except HeavyliftError as error:
+        logger().warning("could not settle a file now", file_id=record.file_id, code=error.code, step=step.do)
+        return "postponed"
+    except ClientError:
+        # A fault of ours with one file: the alarm is told, and the files behind it get their turn.
+        logger().exception("could not settle a file", file_id=record.file_id, step=step.do)
+        return "refused"
+    return step.do
+
+
+def wake(record: FileRecord, stage: str) -> None:
+    """Tell a stage to take a file up whose event may have been lost."""
+    queue.send(stage, queue.Continuation("continue", record.tenant, record.file_id, record.attempt))
+
+
+def _look(record: FileRecord) -> None:
+    """Commit ``staged`` for an object whose event was lost; if there is none, look again tomorrow."""
+    head = assembly.head_if_whole(record)
+    if head is not None:
+        wake(assembly.arrive(record, head, "sweep"), "validate")
+        return
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.status is not State.CREATED:
+            return None
+        now = time.time()
+        return records.change(current, now, due_at=min(current.expires_at, now + LOOK_AGAIN_S / settings().time_scale))
+
+    life.update(record.tenant, record.file_id, decide)
+
+
+def _assemble(record: FileRecord) -> None:
+    """Go on where complete was cut off. Each try counts: joining that fails for ever ends ``failed``."""
+
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        if step_for(current, now, life.clocks()).do != "assemble":
+            return None
+        return records.change(current, now, attempt=current.attempt + 1)
+
+    record = life.update(record.tenant, record.file_id, decide)
+    record = assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0)
+    if record.status is State.STAGED:
+        wake(record, "validate")
+
+
+def _expire(record: FileRecord) -> None:
+    """The session's time is over; but bytes that did arrive are never dropped for a lost event.
+
+    What S3 holds goes first: an upload that could not be aborted is due again in the next run.
+    """
+    record = dynamo.get(record.tenant, record.file_id)  # the list of what is due may be behind
+    if step_for(record, time.time(), life.clocks()).do != "expire":
+        return
+    head = assembly.head_if_whole(record)
+    if head is not None:
+        wake(assembly.arrive(record, head, "sweep"), "validate")
+        return
+    if record.status is State.ASSEMBLING:
+        try:  # all parts were there when complete was asked for
+            wake(assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0), "validate")
+            return
+        except RequestError as error:
+            logger().info("an upload cannot be joined", file_id=record.file_id, code=error.code)
+    if record.s3_upload_id and not s3.abort_multipart(settings().staging_bucket, record.key, record.s3_upload_id):
+        raise TransientError("aws_unavailable", "Parts outlived the abort of their upload.")
+
+    def decide(current: FileRecord) -> Change | None:
+        if step_for(current, time.time(), life.clocks()).do != "expire":
+            return None
+        return records.transition(current, Event.EXPIRE, time.time(), "sweep")
+
+    purging.settle(life.update(record.tenant, record.file_id, decide))
+
+
+def _fail(record: FileRecord, stage: str) -> None:
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        if step_for(current, now, life.clocks()).do != "fail":
+            return None
+        return records.transition(current, Event.FAIL, now, "sweep", failure=work.exhausted(current, stage))
+
+    life.update(record.tenant, record.file_id, decide)
+
+
+def _resend(record: FileRecord, stage: str, backlog: Backlog) -> None:
+    """The next look first, then the message: at most one a visibility period, whatever happens between the two.
+
+    Sending to a file that nobody has taken up since the last time counts as an attempt: a function that dies before
+    its first write would else be called for ever. But where many messages wait for their turn, its own is most
+    likely among them: one more would lengthen the queue, and waiting is no attempt.
+    """
+    waiting = work.STAGES[stage].waiting
+    crowded = record.status in waiting and backlog.crowded(stage)
+    wanted: list[bool] = []
+
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        wanted[:] = [step_for(current, now, life.clocks()).do == "resend"]
+        if not wanted[0]:
+            return None
+        due_at = now + work.look_again_s(stage)
+        if crowded:
+            wanted[0] = False
+            return records.change(current, now, due_at=due_at)
+        attempt = current.attempt + (current.status in waiting)
+        return records.change(current, now, due_at=due_at, resent_at=now, attempt=attempt)
+
+    current = life.update(record.tenant, record.file_id, decide)
+    if wanted[0]:
+        wake(current, stage)
+
+
+def _clear_away(record: FileRecord) -> None:
+    current = dynamo.get(record.tenant, record.file_id)
+    if step_for(current, time.time(), life.clocks()).do in {"purge", "release"}:
+        purging.settle(current)
+
+
+def _forget(record: FileRecord) -> None:
+    """The tombstone's time is over: its older audit events go, then the record."""
+    current = dynamo.get(record.tenant, record.file_id)
+    if step_for(current, time.time(), life.clocks()).do != "forget":
+        return
+    purging.delete_under(settings().derived_bucket, keys.audit_prefix(record.tenant, record.file_id))
+    dynamo.remove(current)

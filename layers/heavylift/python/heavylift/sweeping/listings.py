@@ -1,0 +1,297 @@
+"""What S3 holds against what the records say: uploads, staged objects, temporaries and derived objects.
+
+The decisions are pure; a listing is older than the records that are read after it, so that what was made meanwhile
+is never taken for an orphan. Whoever makes an object writes its record within the grace times below.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from heavylift import assembly, dynamo, keys, queue, records, s3, validation
+from heavylift.errors import HeavyliftError
+from heavylift.records import FileRecord
+from heavylift.retention import GONE, QUARANTINED
+from heavylift.s3 import Listed
+from heavylift.settings import settings
+from heavylift.states import AWAITING_OBJECT, State
+from heavylift.sweeping.due import Backlog, wake
+from heavylift.telemetry import count, logger
+
+LANES = ("in/", "dicom/")
+PAGE = 1_000
+LAP_PAGES_MAX = 20  # of each class in one run: 20 000 keys; the next run goes on behind them
+# initiate's 29 s and a margin for clocks that disagree: no upload or object is older and still without its record.
+GRACE_S = 120.0
+GRACE_MIN_S = 5.0  # on a scaled clock too, a call of ours takes its time
+EVENT_S = 60.0  # an event that is not there after a minute is looked for; most take a second
+STRAY_S = 3_600.0  # longer than any worker's lease: nobody will point at this derived object any more
+WORK_S = 86_400.0  # as the bucket's own rule for temporaries
+
+Note = Callable[[str], None]
+GoOn = Callable[[], bool]
+Places = dict[str, Any]
+
+
+def _scaled(seconds: float) -> float:
+    return max(GRACE_MIN_S, seconds / settings().time_scale)
+
+
+# --- decisions ---
+
+
+def upload_fate(upload: Listed, record: FileRecord | None, *, in_store: bool, now: float, grace_s: float) -> str:
+    """``keep`` or ``abort`` an open multipart upload. Pure."""
+    young = now - upload.at <= grace_s
+    if record is None:
+        return "keep" if young else "abort"
+    if in_store:
+        if record.status is State.PROMOTING and (
+            record.store_upload_id == upload.upload_id or record.lease_until > now
+        ):
+            return "keep"  # it is being filled, or about to be remembered
+        return "keep" if young and record.status is State.PROMOTING else "abort"
+    if record.s3_upload_id == upload.upload_id:
+        open_still = record.status in AWAITING_OBJECT or (record.status is State.FAILED and record.staged_at is None)
+        return "keep" if open_still else "abort"
+    return "keep" if young else "abort"
+
+
+def staged_fate(found: Listed, record: FileRecord | None, *, now: float, grace_s: float, event_s: float) -> str:
+    """What becomes of an object in staging: ``keep``, ``arrive`` (its event was lost), ``delete``, ``announce``.
+
+    ``announce``: a batch's member has no record before its event; validate decides. Pure.
+    """
+    age = now - found.at
+    if record is None:
+        if age <= max(grace_s, event_s):
+            return "keep"
+        parsed = keys.parse_staging(found.key)
+        return "announce" if parsed is not None and "-" in parsed.file_id else "delete"
+    if record.status in AWAITING_OBJECT:
+        return "arrive" if age > event_s and found.size_bytes == record.size else "keep"
+    if record.status in GONE or record.stored:
+        return "delete"
+    if record.status in QUARANTINED:
+        return "delete" if record.store_etag or record.purged_at is not None else "keep"
+    return "keep"
+
+
+def stored_fate(record: FileRecord | None) -> str:
+    """An object in the store: ``keep``, ``prove`` (its copy is done, its record does not know), ``delete``, ``report``.
+
+    Without a record it is never deleted: records are written before their objects, so that this is what a table
+    looks like that was restored to an earlier moment. Pure.
+    """
+    if record is None:
+        return "report"
+    if record.status is State.PROMOTING:
+        return "prove"
+    return "delete" if record.status in GONE else "keep"
+
+
+def derived_fate(
+    found: Listed, kind: str, record: FileRecord | None, *, now: float, stray_s: float, work_s: float
+) -> str:
+    """``keep`` or ``delete`` an object in the derived bucket. Pure."""
+    age = now - found.at
+    if kind == "work":
+        if record is not None and (record.final or record.stored):
+            return "delete" if record.final or age > stray_s else "keep"
+        return "delete" if age > work_s else "keep"
+    if record is None:
+        return "delete" if age > stray_s else "keep"
+    if record.status in GONE:
+        trail = kind == "manifests" and "/events/" in found.key
+        return "keep" if trail else "delete"
+    if kind == "thumbnails" and found.key not in {one["key"] for one in record.thumbnails}:
+        return "delete" if age > stray_s else "keep"
+    return "keep"
+
+
+# --- walks ---
+
+
+def _owners(owners: Iterable[tuple[str, str] | None]) -> dict[tuple[str, str], FileRecord]:
+    """The records of (tenant, file id), read after the listing."""
+    wanted = {owner: records.item_key(*owner) for owner in owners if owner is not None}
+    return {(record.tenant, record.file_id): record for record in dynamo.get_many(list(wanted.values()))}
+
+
+def _try(note: Note, what: str, key: str, act: Callable[[], object]) -> None:
+    """One key that cannot be settled does not keep the others waiting."""
+    try:
+        act()
+    except HeavyliftError as error:
+        logger().warning("could not settle an object now", key=key, step=what, code=error.code)
+        note("postponed")
+    except ClientError:
+        logger().exception("could not settle an object", key=key, step=what)
+        note("refused")
+    else:
+        note(what)
+
+
+def compare_uploads(go_on: GoOn, note: Note, places: Places) -> None:
+    """Abort every open multipart upload that no record wants."""
+    buckets = (
+        (settings().staging_bucket, LANES, False),
+        (settings().store_bucket, ("files/",), True),
+    )
+    for bucket, prefixes, in_store in buckets:
+        for prefix in prefixes:
+            place = f"uploads/{'store' if in_store else 'staging'}/{prefix}"
+            after = tuple(places.pop(place, ())) or None
+            while True:
+                if not go_on():
+                    places[place] = list(after or ())
+                    return
+                page, following = s3.list_uploads(bucket, prefix, after=after)  # type: ignore[arg-type]
+                _settle_uploads(bucket, page, note, in_store=in_store)
+                if following is None:
+                    break
+                after = following
+
+
+def _owner_of_upload(key: str, *, in_store: bool) -> tuple[str, str] | None:
+    if in_store:
+        return keys.parse_store(key)
+    parsed = keys.parse_staging(key)
+    return (parsed.tenant, parsed.file_id) if parsed else None
+
+
+def _settle_uploads(bucket: str, page: list[Listed], note: Note, *, in_store: bool) -> None:
+    owners = {upload.key: _owner_of_upload(upload.key, in_store=in_store) for upload in page}
+    found = _owners(owners.values())
+    for upload in page:
+        owner = owners[upload.key]
+        record = found.get(owner) if owner else None
+        now = time.time()
+        if upload_fate(upload, record, in_store=in_store, now=now, grace_s=_scaled(GRACE_S)) == "abort":
+            act = lambda upload=upload: s3.abort_multipart(bucket, upload.key, upload.upload_id or "")  # noqa: E731
+            _try(note, "abort", upload.key, act)
+
+
+def _walk(
+    bucket: str, prefix: str, place: str, places: Places, go_on: GoOn, pages_max: int | None
+) -> Iterable[list[Listed]]:
+    """Pages of a listing from where the last run stopped; where this one stops is kept in ``places``."""
+    after: str | None = places.get(place, "")
+    pages = 0
+    while after is not None:
+        if not go_on() or (pages_max is not None and pages >= pages_max):
+            return
+        page, after = s3.list_objects(bucket, prefix, after=after, limit=PAGE)
+        pages += 1
+        yield page
+        if after is None:
+            places.pop(place, None)
+        else:
+            places[place] = after
+
+
+def compare_staging(go_on: GoOn, note: Note, places: Places, backlog: Backlog) -> None:
+    """Objects whose event was lost are taken up; what nobody waits for goes."""
+    bucket = settings().staging_bucket
+    for lane in LANES:
+        for page in _walk(bucket, lane, f"staging/{lane}", places, go_on, None):
+            parsed = {one.key: keys.parse_staging(one.key) for one in page}
+            found = _owners((one.tenant, one.file_id) if one else None for one in parsed.values())
+            for one in page:
+                owner = parsed[one.key]
+                record = found.get((owner.tenant, owner.file_id)) if owner else None
+                now = time.time()
+                fate = staged_fate(one, record, now=now, grace_s=_scaled(GRACE_S), event_s=_scaled(EVENT_S))
+                if fate in {"arrive", "announce"} and backlog.crowded("validate"):
+                    continue  # its event most likely waits among the others
+                if fate == "delete":
+                    logger().warning("an object that nobody waits for is deleted", key=one.key)
+                    _try(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
+                elif fate == "arrive" and record is not None:
+                    _try(note, "arrive", one.key, lambda record=record: _arrive(record))  # type: ignore[misc]
+                elif fate == "announce" and owner is not None:
+                    again = queue.Continuation("continue", owner.tenant, owner.file_id, 0)
+                    _try(note, "announce", one.key, lambda again=again: queue.send("validate", again))  # type: ignore[misc]
+
+
+def _arrive(record: FileRecord) -> None:
+    head = assembly.head_if_whole(record)
+    if head is not None:
+        wake(assembly.arrive(record, head, "sweep"), "validate")
+
+
+def compare_work(go_on: GoOn, note: Note, places: Places) -> None:
+    """Temporaries whose owner has ended go at once, the others after a day."""
+    _settle_derived("work", go_on, note, places, None)
+
+
+def walk_store(go_on: GoOn, note: Note, places: Places) -> None:
+    """A bounded way through the store: copies that nobody committed, and what belongs to nobody."""
+    bucket = settings().store_bucket
+    for page in _walk(bucket, "files/", "store", places, go_on, LAP_PAGES_MAX):
+        owners = {one.key: keys.parse_store(one.key) for one in page}
+        found = _owners(owners.values())
+        for one in page:
+            owner = owners[one.key]
+            record = found.get(owner) if owner else None
+            fate = stored_fate(record)
+            if fate == "report":
+                logger().warning("an object in the store has no record", key=one.key)
+                count("UnownedObjects")
+            elif fate == "prove" and record is not None:
+                _try(note, "prove", one.key, lambda record=record: _prove(record))  # type: ignore[misc]
+            elif fate == "delete":
+                _try(note, "delete", one.key, lambda one=one: _delete_versions(one.key))  # type: ignore[misc]
+
+
+def _prove(record: FileRecord) -> None:
+    if record.lease_until > time.time():
+        return  # its worker is about to commit
+    after = validation.prove_stored(dynamo.get(record.tenant, record.file_id), "sweep")
+    if after.status is State.FRESH:
+        validation.finish_unserved(after, "sweep")
+        wake(after, "thumbnail")
+
+
+def _delete_versions(key: str) -> None:
+    for version in s3.list_versions(settings().store_bucket, key):
+        s3.delete(settings().store_bucket, key, version.version_id)
+
+
+def walk_derived(go_on: GoOn, note: Note, places: Places) -> None:
+    """A bounded way through pictures, reports and manifests: what no record points at goes."""
+    for kind in ("thumbnails", "reports", "manifests"):
+        _settle_derived(kind, go_on, note, places, LAP_PAGES_MAX)
+
+
+def _settle_derived(kind: str, go_on: GoOn, note: Note, places: Places, pages_max: int | None) -> None:
+    bucket = settings().derived_bucket
+    for page in _walk(bucket, f"{kind}/", kind, places, go_on, pages_max):
+        parsed = {one.key: keys.parse_derived(one.key) for one in page}
+        found = _owners(one[1:] if one else None for one in parsed.values())
+        for one in page:
+            owner = parsed[one.key]
+            record = found.get(owner[1:]) if owner else None
+            now = time.time()
+            fate = derived_fate(
+                one, kind, record, now=now, stray_s=_scaled(STRAY_S), work_s=WORK_S / settings().time_scale
+            )
+            if fate == "delete":
+                _try(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
+
+
+__all__ = [
+    "compare_staging",
+    "compare_uploads",
+    "compare_work",
+    "derived_fate",
+    "staged_fate",
+    "stored_fate",
+    "upload_fate",
+    "walk_derived",
+    "walk_store",
+]
