@@ -265,7 +265,7 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads/{id}/complete"),
             Route("POST", "/v1/uploads/{id}/retry"),
             Route("DELETE", "/v1/uploads/{id}"),
-            Route("DELETE", "/v1/uploads", ADMIN),
+            Route("DELETE", "/v1/uploads"),
             Route("DELETE", "/v1/files/{id}"),
         ),
         allows=(
