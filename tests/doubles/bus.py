@@ -52,5 +52,7 @@ class FakeBus:
         error = bus.verdict(entry)
         if error is not None:
             return error
-        self.taken.append(Put(entry["DetailType"], entry["Source"], entry["Time"], json.loads(entry["Detail"])))
+        self.taken.append(
+            Put(entry["DetailType"], entry["Source"], entry.get("Time", 0.0), json.loads(entry["Detail"]))
+        )
         return {"EventId": f"e{len(self.taken)}"}

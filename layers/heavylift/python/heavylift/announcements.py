@@ -30,6 +30,7 @@ BATCH_TYPES: Mapping[str, str] = {
     "cancelled": "batch.cancelled",
     "expired": "batch.expired",
 }
+BATCH_TOTALS = ("total", "received", "processed", "succeeded", "failed", "skipped", "duplicates")
 _WITH_FAILURE = frozenset({State.COMPLETED_WITH_ERRORS, State.REJECTED, State.FAILED})
 _WITH_OBJECT = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED})
 
@@ -59,6 +60,7 @@ def file_event(record: FileRecord, entry: Mapping[str, Any], config: Settings | 
         "version": DETAIL_VERSION,
         "id": event_id,
         "at": iso(at),
+        "store_bucket": config.store_bucket,
         "tenant": record.tenant,
         "user": _cut(record.user) or None,
         "file_id": record.file_id,
@@ -95,24 +97,27 @@ def batch_event(
     at: float,
     totals: Mapping[str, int],
     created_at: float | None = None,
+    config: Settings | None = None,
 ) -> BusEvent:
-    """The event of a batch's end; KeyError for a status that is no end.
+    """The event of a batch's end; KeyError for a status that is no end, or for a number that is missing.
 
-    ``totals``: total, received, processed, succeeded, failed, skipped, duplicates as in GET /v1/batches/{id}.
-    ``version`` is the batch's own count of changes: the same end has the same id, however often it is told.
+    ``totals``: those of ``BATCH_TOTALS``, as in GET /v1/batches/{id}. ``version`` is the batch's own count of changes:
+    the same end has the same id, however often it is told.
     """
+    config = settings() if config is None else config
     event_id = f"{batch_id}-{version}"
     detail = {
         "version": DETAIL_VERSION,
         "id": event_id,
         "at": iso(at),
+        "store_bucket": config.store_bucket,
         "tenant": tenant,
         "batch_id": batch_id,
         "record_version": version,
         "status": status,
         "final": True,
         "kind": kind,
-        "totals": dict(totals),
+        "totals": {name: int(totals[name]) for name in BATCH_TOTALS},
         "created_at": iso(created_at),
     }
     return BusEvent(
