@@ -17,6 +17,7 @@ import pytest
 from heavylift import aws, ddb_json, dynamo, keys, limits, parts, promotion, records, thumbnailing
 from heavylift import settings as settings_module
 from heavylift.api import complete as api_complete
+from heavylift.api import health
 from heavylift.image.decision import Decision
 from heavylift.image.facts import ImageFacts
 from heavylift.image.thumbnails import Thumbnail, ThumbnailResult
@@ -32,6 +33,7 @@ from tests.doubles.table import FakeTable
 STAGING, STORE, DERIVED = "heavylift-staging", "heavylift-store", "heavylift-derived"
 BUCKETS = {"staging": STAGING, "store": STORE, "derived": DERIVED}
 START = 1_763_596_800.0
+SWEEP_S = 900.0  # the schedule
 
 
 class Clock:
@@ -82,6 +84,8 @@ class World:
         monkeypatch.setattr("time.time", self.clock)
         monkeypatch.setattr("time.sleep", lambda seconds: self.clock.advance(seconds))
         monkeypatch.setattr(aws, "client", self.gate.client)
+        monkeypatch.setattr(aws, "prober", self.gate.client)
+        monkeypatch.setattr(health, "_kept", [])
         monkeypatch.setattr(dynamo, "_secret", [])
         monkeypatch.setattr(settings_module, "S3_PART_SIZE_MIN", 5)
         monkeypatch.setattr(parts, "MIB", 1)
@@ -239,9 +243,9 @@ class World:
             ]
             if not due or min(due) > end:
                 return
-            self.clock.now = max(self.clock.now, min(due) + 0.01)
+            self.clock.now = max(self.clock.now + SWEEP_S, min(due) + 0.01)
             self.sweep()
-        raise AssertionError("the sweeper finds no end")
+        raise AssertionError(f"the sweeper finds no end: {sorted(due)[:3]} at {self.clock.now}")
 
     # --- what must hold at the end ---
     def check_stored(self, file_id: str, data: bytes, status: str = "completed", *, orphan_uploads: int = 0) -> None:
@@ -279,9 +283,11 @@ def environment() -> dict[str, str]:
     known = {f"{{bucket:{name}}}": physical for name, physical in BUCKETS.items()}
     known["{table}"] = topology.TABLE.name
     known["{bus}"] = BUS
-    known.update({f"{{queue:{queue.name}}}": queue_url(queue.name) for queue in topology.QUEUES})
+    names = [name for queue in topology.QUEUES for name in (queue.name, f"{queue.name}-dlq")]
+    known.update({f"{{queue:{name}}}": queue_url(name) for name in names})
+    told = [topology.ENVIRONMENT, *(function.environment for function in topology.FUNCTIONS)]
     return {
-        **{name: known[value] for name, value in topology.ENVIRONMENT.items()},
+        **{name: known[value] for one in told for name, value in one.items()},
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
