@@ -4,7 +4,8 @@ Plain data; imports nothing heavy. The local stack runs it as it stands and the 
 CloudFormation of it, so the two cannot drift apart.
 
 Names here are logical ("staging", "validate"): each realisation gives them its physical names. An
-environment value may hold ``{bucket:NAME}``, ``{table}``, ``{queue:NAME}`` (a queue's URL) or ``{bus}``.
+environment value may hold ``{bucket:NAME}``, ``{table}``, ``{queue:NAME}`` (a queue's URL; ``NAME-dlq`` is that of
+its dead letters) or ``{bus}``.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ RULES = (
 
 _RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
 # Whoever ends a file also marks its hour for the statistics.
-_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PutItem"), ("table",))
+_RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
 # Audit events that no longer fit the record.
 _AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
 # Everything that a file left behind, every version of it.
@@ -311,7 +312,13 @@ FUNCTIONS = (
             _RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),
+            # Whether queues answer, and whether anything lies among the dead letters.
+            Allow(
+                ("sqs:GetQueueAttributes",),
+                tuple(f"queue:{name}" for queue in QUEUES for name in (queue.name, f"{queue.name}-dlq")),
+            ),
         ),
+        environment={f"{queue.name.upper()}_DLQ_QUEUE_URL": f"{{queue:{queue.name}-dlq}}" for queue in QUEUES},
     ),
     Function(
         "validate",
@@ -381,7 +388,6 @@ FUNCTIONS = (
                     "dynamodb:UpdateItem",
                     "dynamodb:DeleteItem",
                     "dynamodb:Query",
-                    "dynamodb:Scan",
                 ),
                 ("table", "table/index/*"),
             ),

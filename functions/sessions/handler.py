@@ -1,6 +1,6 @@
 """Lambda entry point: sessions. Everything that can be read."""
 
-from heavylift.api import sessions
+from heavylift.api import health, sessions
 from heavylift.api.caller import path_id, query
 from heavylift.api.http import caller, handler_of, json_response, resolver
 
@@ -54,7 +54,7 @@ def get_stats():
 
 @app.get("/v1/health")
 def get_health():
-    return json_response(*sessions.health())
+    return json_response(*health.health())
 
 
 handler = handler_of(app)

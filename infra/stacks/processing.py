@@ -45,7 +45,10 @@ class ProcessingStack(cdk.Stack):
         self.resources = Resources(
             buckets=storage.buckets,
             table=storage.table,
-            queues={name: one.queue for name, one in self.pipelines.items()},
+            queues={
+                **{name: one.queue for name, one in self.pipelines.items()},
+                **{f"{name}-dlq": one.dead_letters for name, one in self.pipelines.items()},
+            },
             bus_name="default",
             bus_arn=self.format_arn(service="events", resource="event-bus", resource_name="default"),
         )

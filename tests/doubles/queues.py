@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.doubles.answers import refusal
+
 
 @dataclass(slots=True)
 class Message:
@@ -37,6 +39,11 @@ class FakeQueues:
     def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
         assert AttributeNames == ["ApproximateNumberOfMessages"]
         queue, now = QueueUrl.rsplit("/", 1)[-1], self._now()
+        if queue.removesuffix("-dlq") not in self._visibility_s:
+            raise refusal("AWS.SimpleQueueService.NonExistentQueue", 400, "GetQueueAttributes")
+        if queue.endswith("-dlq"):
+            dead = sum(f"{message.queue}-dlq" == queue for message in self.dead)
+            return {"Attributes": {"ApproximateNumberOfMessages": str(dead)}}
         visible = sum(message.queue == queue and message.visible_at <= now for message in self.messages)
         return {"Attributes": {"ApproximateNumberOfMessages": str(visible)}}
 

@@ -271,30 +271,6 @@ class FakeTable:
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in keys}
         return answer
 
-    def scan(
-        self,
-        *,
-        TableName: str,
-        Limit: int,
-        FilterExpression: str,
-        ProjectionExpression: str,
-        ExpressionAttributeNames: Mapping[str, str],
-        ExpressionAttributeValues: Mapping[str, Any],
-        ExclusiveStartKey: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        assert FilterExpression == "#sk = :file"
-        names = [ExpressionAttributeNames[name] for name in ProjectionExpression.split(", ")]
-        keys = sorted(self.items)
-        if ExclusiveStartKey:
-            start = self._key(ExclusiveStartKey)
-            keys = [key for key in keys if key > start]
-        page = keys[:Limit]
-        items = [self.items[key] for key in page if self.items[key]["sk"] == ExpressionAttributeValues[":file"]]
-        answer: dict[str, Any] = {"Items": [{name: item[name] for name in names if name in item} for item in items]}
-        if len(page) == Limit:
-            answer["LastEvaluatedKey"] = {"pk": {"S": page[-1][0]}, "sk": {"S": page[-1][1]}}
-        return answer
-
 
 def _kept(text: str | None, names: Names) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """What a ProjectionExpression leaves of an item."""

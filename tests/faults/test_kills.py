@@ -269,5 +269,6 @@ def test_initiate_that_dies_leaves_nothing_that_a_client_can_see(worlds: Worlds)
         with pytest.raises(Killed):
             world.initiate(PICTURE.name, PICTURE.data)
         world.gate.around = None
-        assert world.table.items == {}
+        # At most the mark of an hour that will be counted once too often.
+        assert {pk.partition("#DIRTY#")[0] for pk, _ in world.table.items} <= {"T#_"}
         assert world.call("sessions", "GET", "/v1/uploads")[1]["items"] == []

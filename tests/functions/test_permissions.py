@@ -41,7 +41,6 @@ ACTIONS = {
     "batch_write_item": "dynamodb:BatchWriteItem",
     "batch_get_item": "dynamodb:BatchGetItem",
     "query": "dynamodb:Query",
-    "scan": "dynamodb:Scan",
     "get_queue_attributes": "sqs:GetQueueAttributes",
     "send_message": "sqs:SendMessage",
     "change_message_visibility": "sqs:ChangeMessageVisibility",
@@ -285,7 +284,6 @@ NOT_YET = {
     ("initiate", "s3:AbortMultipartUpload"),
     ("initiate", "dynamodb:GetItem"),
     ("initiate", "dynamodb:PutItem"),
-    ("initiate", "dynamodb:UpdateItem"),
     ("initiate", "dynamodb:DeleteItem"),
     ("thumbnail", "sqs:SendMessage"),
 }

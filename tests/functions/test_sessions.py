@@ -1,9 +1,8 @@
-"""sessions: status, lists whose page tokens cannot be forged, downloads, statistics, health."""
+"""sessions: status, lists whose page tokens cannot be forged, downloads, statistics."""
 
 from __future__ import annotations
 
 import base64
-import json
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
@@ -15,10 +14,9 @@ from hypothesis import strategies as st
 from heavylift import dynamo, keys
 from heavylift.api import page_token, sessions
 from heavylift.states import State
-from tests.doubles.answers import refusal
 from tests.doubles.s3 import sha256_base64
 from tests.doubles.samples import PICTURE, TEXT
-from tests.doubles.world import BUCKETS, DERIVED, STAGING, World
+from tests.doubles.world import DERIVED, STAGING, World
 
 DATA = bytes(range(101))  # 7 parts of 16 bytes in a World
 
@@ -409,7 +407,7 @@ def test_thumbnails(world: World) -> None:
         assert (status, body["code"], body["sizes"]) == (404, "no_thumbnail", [256, 512, 1200])
 
 
-# --- statistics and health ---
+# --- statistics ---
 def test_statistics(desk: World) -> None:
     """As of the last sweep; before the first, zero and as_of null; another tenant has its own."""
     assert get(desk, "/v1/stats")[1] == {
@@ -446,46 +444,3 @@ def test_statistics(desk: World) -> None:
     }
     assert get(desk, "/v1/stats", tenant="globex")[1]["total"] == 1
     assert desk.status(old) == "completed"
-
-
-def test_statistics_are_counted_over_several_runs(desk: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends early keeps its place; what is published is always a whole count."""
-    from heavylift import sweeping
-
-    monkeypatch.setattr(sweeping, "SCAN_PAGE", 2)
-    for n in range(9):
-        desk.initiate(f"{n}.bin", DATA)
-    ended = 0
-    for _ in range(12):
-        left = iter([1.0] * 6)  # four shards, then two looks at the clock of the count
-        sweeping.sweep(lambda left=left: next(left, 0.0))  # type: ignore[misc]
-        total = get(desk, "/v1/stats")[1]["total"]
-        assert total in {0, 9}
-        ended += total == 9
-    assert ended
-
-
-def test_health(world: World) -> None:
-    """Each component by name, without a token, without counts; one that fails makes it degraded and 503."""
-    status, body = world.call("sessions", "GET", "/v1/health", tenant=None)
-    assert (status, body["status"]) == (200, "ok")
-    assert body["checks"] == {name: {"status": "ok"} for name in ("table", "staging", "store", "derived")}
-
-    def around(call: Any, run: Any) -> Any:
-        if call.operation == "head_bucket" and call.arguments["Bucket"] == BUCKETS["store"]:
-            raise refusal("403", 403, "HeadBucket")
-        return run()
-
-    world.gate.around = around
-    status, body = world.call("sessions", "GET", "/v1/health", tenant=None)
-    assert (status, body["status"]) == (503, "degraded")
-    assert body["checks"]["store"] == {"status": "failed", "reason": "403"}
-    assert body["checks"]["staging"] == {"status": "ok"}
-
-    def down(call: Any, run: Any) -> Any:
-        raise refusal("InternalServerError", 500, "GetItem")
-
-    world.gate.around = down
-    status, body = world.call("sessions", "GET", "/v1/health", tenant=None)
-    assert (status, body["checks"]["table"]) == (503, {"status": "failed", "reason": "aws_unavailable"})
-    assert BUCKETS["store"] not in json.dumps(body)

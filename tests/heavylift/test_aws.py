@@ -30,7 +30,7 @@ def test_sixteen_threads_get_one_client(monkeypatch: pytest.MonkeyPatch) -> None
     made: list[str] = []
     inside = threading.Semaphore(1)
 
-    def make(service: str) -> Any:
+    def make(service: str, *, patient: bool) -> Any:
         assert inside.acquire(blocking=False), "two threads in one session"
         made.append(service)
         threading.Event().wait(0.02)

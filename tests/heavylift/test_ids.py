@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift.ids import FILE_ID_PATTERN, ULID_PATTERN, is_file_id, is_tenant, new_ulid
+from heavylift.ids import FILE_ID_PATTERN, ULID_PATTERN, is_file_id, is_tenant, new_ulid, ulid_ms, ulid_prefix
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -64,3 +64,12 @@ def test_tenants(name: str) -> None:
 def test_no_tenants(name: object) -> None:
     """Nothing that could leave its place in a key; nothing that is no text."""
     assert not is_tenant(name)
+
+
+@given(st.integers(0, 2**48 - 1))
+def test_an_id_tells_its_time(milliseconds: int) -> None:
+    """To the millisecond; of a batch's file the batch's; all ids of a millisecond begin alike."""
+    made = new_ulid((milliseconds + 0.5) / 1000)
+
+    assert ulid_ms(made) == ulid_ms(made + "-000001") == milliseconds
+    assert made.startswith(ulid_prefix(milliseconds))

@@ -499,7 +499,8 @@ def test_functions_are_told_the_same_here_and_there(assembly: Assembly, tmp_path
         "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED", "POWERTOOLS_TRACE_DISABLED",
         "TMPDIR", "HEAVYLIFT_TIME_SCALE", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
     }  # fmt: skip
-    names = plan.Names({b.name: b.name for b in topology.BUCKETS}, "t", {q.name: q.name for q in topology.QUEUES})
+    queues = {name: name for q in topology.QUEUES for name in (q.name, f"{q.name}-dlq")}
+    names = plan.Names({b.name: b.name for b in topology.BUCKETS}, "t", queues)
     endpoints = plan.Endpoints("http://s3", "http://db", "http://sqs", "http://events")
     found = observed(assembly.templates, CONFIG.deployment)
     for function in topology.FUNCTIONS:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from heavylift import keys
-from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S
+from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S, SWEEP_INTERVAL_S
 from infra import topology
 from infra.topology import FUNCTIONS, QUEUES, RULES, TABLE
 
@@ -170,6 +170,7 @@ def test_the_sweeper_is_alone() -> None:
     sweep = topology.function("sweep")
 
     assert (sweep.schedule_minutes, sweep.concurrency_reserved) == (15, 1)
+    assert sweep.schedule_minutes * 60 == SWEEP_INTERVAL_S
     assert sweep.timeout_s < 15 * 60
 
 
@@ -181,7 +182,7 @@ def test_the_contracts_memory_and_timeouts() -> None:
     }  # fmt: skip
 
 
-PLACEHOLDER = re.compile(r"\{(bucket|queue):([a-z]+)\}|\{table\}|\{bus\}")
+PLACEHOLDER = re.compile(r"\{(bucket|queue):([a-z-]+)\}|\{table\}|\{bus\}")
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)
@@ -189,7 +190,7 @@ def test_every_environment_name_is_known(function: topology.Function) -> None:
     """Placeholders name buckets and queues that exist; names are read by the settings or are AWS's own."""
     known: dict[str, set[str]] = {
         "bucket": {bucket.name for bucket in topology.BUCKETS},
-        "queue": {queue.name for queue in QUEUES},
+        "queue": {name for queue in QUEUES for name in (queue.name, f"{queue.name}-dlq")},
     }
     from heavylift.settings import Settings, read_settings
 
@@ -206,7 +207,7 @@ def test_every_environment_name_is_known(function: topology.Function) -> None:
 def test_allowed_resources_exist() -> None:
     """Every resource of a permission is a bucket, a key class, the table, an index or a queue of this topology."""
     known = {"table", "table/index/*", "bus"}
-    known |= {f"queue:{queue.name}" for queue in QUEUES}
+    known |= {f"queue:{name}" for queue in QUEUES for name in (queue.name, f"{queue.name}-dlq")}
     for bucket in topology.BUCKETS:
         known |= {bucket.name} | {f"{bucket.name}/{one.name}/*" for one in bucket.classes}
     for function in FUNCTIONS:

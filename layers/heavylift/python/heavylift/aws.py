@@ -41,7 +41,7 @@ def _session() -> Any:
     return boto3.Session()
 
 
-_clients: dict[str, Any] = {}
+_clients: dict[tuple[str, bool], Any] = {}
 _making = threading.Lock()  # a boto3 session is not safe to share while it makes a client
 
 
@@ -51,23 +51,32 @@ def client(service: str) -> Any:
     SigV4 and the regional virtual host are asked for by name: botocore's default presigns SigV2 for the
     global host in older regions. The endpoint comes from AWS's own environment variables.
     """
-    made = _clients.get(service)
+    return _client(service, patient=True)
+
+
+def prober(service: str) -> Any:
+    """A client that asks once and gives up within 2.5 s: for looking whether a service is there."""
+    return _client(service, patient=False)
+
+
+def _client(service: str, *, patient: bool) -> Any:
+    made = _clients.get((service, patient))
     if made is None:
         with _making:
-            made = _clients.get(service) or _make(service)
-            _clients[service] = made
+            made = _clients.get((service, patient)) or _make(service, patient=patient)
+            _clients[service, patient] = made
     return made
 
 
-def _make(service: str) -> Any:
+def _make(service: str, *, patient: bool) -> Any:
     return _session().client(
         service,
         config=Config(
             signature_version="s3v4" if service == "s3" else None,
             s3={"addressing_style": "virtual"} if service == "s3" else None,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            connect_timeout=5,
-            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 4 if patient else 1},
+            connect_timeout=5 if patient else 1,
+            read_timeout=60 if patient else 1.5,
             max_pool_connections=24,  # 16 part copies at once, and room for the rest
         ),
     )

@@ -1,43 +1,316 @@
-"""Counting a tenant's files for the statistics: marks of what changed, and the recount that the sweeper runs."""
+"""Counting files for the statistics: marks of the hours that changed, and the recount that the sweeper runs.
+
+Whoever changes what is counted marks the file's hour; the recount counts each marked hour anew from the records and
+folds it into its day, month and total. Sums are written, never added to, so that a repeat changes nothing, and a run
+costs what changed, not what is stored. Why no file is missed:
+
+* A mark is removed only if nobody has marked the hour since the recount read it (its number and its token are the
+  same), and only if it was made ``SETTLE_S`` before the count began. So it may be made after the change, or up to a
+  function's timeout before it, and the index that names the hour's files has that long to show a new one.
+* While a file of the hour has not ended its mark stays. What ends a file marks its hour again.
+* An hour's item and the sums above it are written under the condition that the version that was read before the count
+  is still there: a run that slept through its successor changes nothing.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from heavylift import dynamo, statistics
+from botocore.exceptions import ClientError
 
-SCAN_PAGE = 1_000
-_STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
+from heavylift import items, records, statistics
+from heavylift.errors import HeavyliftError
+from heavylift.settings import settings
+from heavylift.statistics import NOTHING, Counts
+from heavylift.telemetry import logger
+
+MARK_SHARDS = 4  # an item takes 1 000 writes a second; so many files of one tenant and hour may end in each
+# Longer than a function of the API lives after it has made a mark, and than an index needs to show a new item.
+SETTLE_S = 300.0
+MARKS_PAGE = 100
+FILES_PAGE = 1_000  # ten BatchGetItem calls: well below a second
+OPEN_KEPT_MAX = 1_000  # 30 KB of ids; an hour with more open files is read whole each time
+STATE = {"pk": "T#_#SWEEP", "sk": "STATISTICS"}
 
 
 def mark(tenant: str, file_id: str) -> None:
-    """Say that what is counted of this file has changed, or is about to within the minute."""
+    """Say that what is counted of this file has just changed, or will have within the minute. TransientError."""
     mark_all(tenant, (file_id,))
 
 
 def mark_all(tenant: str, file_ids: Iterable[str]) -> None:
-    """``mark`` for many files of one call: one write an hour, not one a file."""
+    """``mark`` for the files of one call: a write for each hour among them, not for each file."""
+    hours = {statistics.hour_of(file_id): file_id for file_id in file_ids}
+    for hour, file_id in hours.items():
+        shard = zlib.crc32(file_id.encode()) % MARK_SHARDS
+        items.touch(_mark_key(shard, f"{tenant}#{hour}"), token=os.urandom(8).hex(), at=time.time())
+
+
+def _mark_partition(shard: int) -> str:
+    return f"T#_#DIRTY#{shard}"
+
+
+def _mark_key(shard: int, name: str) -> dict[str, str]:
+    return {"pk": _mark_partition(shard), "sk": name}
+
+
+class _Overtaken(Exception):
+    """Another run wrote what we were about to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """How far the count of one hour has come; kept between pages, so that a run that ends goes on in the next."""
+
+    name: str
+    """``<tenant>#<hour>``, the marks' sort key."""
+    began: float
+    marks: Mapping[str, list[Any]]
+    """By shard: number, token and time of each mark, read before anything was counted."""
+    versions: Mapping[str, int]
+    """Of the items to be written, read before anything was counted: 0 = not there."""
+    closed: Counts = NOTHING
+    open: Counts = NOTHING
+    open_ids: tuple[str, ...] | None = ()
+    """None: too many to be named."""
+    start: Mapping[str, str] | None = None
+
+    @property
+    def tenant(self) -> str:
+        return self.name.partition("#")[0]
+
+    @property
+    def hour(self) -> str:
+        return self.name.partition("#")[2]
+
+    @property
+    def counts(self) -> Counts:
+        return self.closed + self.open
+
+    @property
+    def settled(self) -> bool:
+        settle_s = SETTLE_S / settings().time_scale
+        return all(self.began - made_at >= settle_s for _, _, made_at in self.marks.values())
+
+    def with_files(self, files: Iterable[Mapping[str, Any]]) -> _Count:
+        closed, opened, ids = self.closed, self.open, self.open_ids
+        for file in files:
+            if statistics.is_open(file):
+                opened += statistics.count(file)
+                ids = None if ids is None or len(ids) == OPEN_KEPT_MAX else (*ids, file["file_id"])
+            else:
+                closed += statistics.count(file)
+        return replace(self, closed=closed, open=opened, open_ids=ids)
+
+    def as_item(self) -> dict[str, Any]:
+        return {**asdict(self), "closed": self.closed.as_item(), "open": self.open.as_item()}
+
+
+def _from_item(item: Mapping[str, Any]) -> _Count:
+    ids = item["open_ids"]
+    return _Count(
+        **{
+            **item,
+            "closed": statistics.from_item(item["closed"]),
+            "open": statistics.from_item(item["open"]),
+            "open_ids": None if ids is None else tuple(ids),
+        }
+    )
+
+
+@dataclass(slots=True)
+class _Round:
+    """One way through all marks, over as many runs as it takes; kept in the table."""
+
+    as_of: float | None
+    began: float
+    shard: int = 0
+    after: str = ""
+    whole: bool = True
+    """Whether every mark so far was counted."""
+    count: _Count | None = None
+
+    def keep(self) -> None:
+        place = {"began": self.began, "shard": self.shard, "after": self.after, "whole": self.whole}
+        count = None if self.count is None else self.count.as_item()
+        items.put({**STATE, "as_of": self.as_of, "ran_at": time.time(), "round": {**place, "count": count}})
+
+    def end(self) -> None:
+        as_of = self.began if self.whole else self.as_of
+        items.put({**STATE, "as_of": as_of, "ran_at": time.time()})
+
+
+def _round() -> _Round:
+    found = items.read_many([STATE])
+    state = found[0] if found else {}
+    place = state.get("round")
+    if not place:
+        return _Round(state.get("as_of"), time.time())
+    count = place["count"]
+    return _Round(
+        **{**place, "as_of": state.get("as_of"), "count": None if count is None else _from_item(count)},
+    )
 
 
 def recount(seconds_left: Callable[[], float]) -> dict[str, int]:
-    """One run of the sweeper: bring the statistics up to date. Stops in time; the next run goes on.
+    """One run: bring the marked hours up to date. Stops in time; the next run goes on where this one stopped.
 
-    The answer says how many pages were read.
+    The answer: ``hours`` counted, ``files`` read, hours ``postponed`` (the next round counts them), and ``rounds``
+    ended (1: the statistics are as of this run; 0: there was not time enough).
     """
-    state = dynamo.get_item(_STATE) or {}
-    sums = state.get("sums") or {}
-    start = state.get("next") or None
-    now = time.time()
-    pages = 0
-    while seconds_left() > 0:
-        items, start = dynamo.scan_page(statistics.COUNTED, start, SCAN_PAGE)
-        pages += 1
-        sums = statistics.add(sums, items, now)
+    done = {"hours": 0, "files": 0, "postponed": 0, "rounds": 0}
+    way = _round()
+    seen: set[str] = set()  # an hour's marks lie in several shards
+    while way.shard < MARK_SHARDS:
+        marks, following = items.read_page(_mark_partition(way.shard), after=way.after, limit=MARKS_PAGE)
+        for name in (found["sk"] for found in marks):
+            if name not in seen:
+                if seconds_left() <= 0 or not _bring_up_to_date(name, way, seconds_left, done):
+                    way.keep()
+                    return done
+                seen.add(name)
+            way.after, way.count = name, None
+        if not following:
+            way.shard, way.after = way.shard + 1, ""
+    way.end()
+    done["rounds"] = 1
+    return done
+
+
+def _bring_up_to_date(name: str, way: _Round, seconds_left: Callable[[], float], done: dict[str, int]) -> bool:
+    """Count one hour; False when the time is up in the middle of it."""
+    try:
+        if not _count_hour(name, way, seconds_left, done):
+            return False
+        done["hours"] += 1
+    except (HeavyliftError, ClientError, _Overtaken) as error:
+        # Its marks stay. The hours behind it get their turn, but the statistics are not as of this round.
+        logger().warning("could not count an hour now", hour=name, error=type(error).__name__, exc_info=True)
+        done["postponed"] += 1
+        way.whole = False
+    return True
+
+
+def _count_hour(name: str, way: _Round, seconds_left: Callable[[], float], done: dict[str, int]) -> bool:
+    if way.count is None or way.count.name != name:
+        begun, known, stored = _begin(name)
+        if not begun.marks:
+            return True  # another run was here
+        if known is not None and known["marks"] == dict(begun.marks):
+            _look_again(begun, known, stored, done)
+            return True
+        way.count = begun
+    count = way.count
+    low, high = statistics.id_range(count.hour)
+    while True:
+        keys, start = items.keys_between(
+            "list", records.list_partition(count.tenant), low, high, limit=FILES_PAGE, start=count.start
+        )
+        files = items.read_many(keys, statistics.FIELDS)
+        done["files"] += len(files)
+        count = replace(count.with_files(files), start=start)
         if start is None:
-            for tenant, counts in sums.items():
-                dynamo.put_item({**statistics.item_key(tenant), "as_of": now, "counts": counts})
-            sums = {}
             break
-    dynamo.put_item({**_STATE, "sums": sums, "next": start or {}})
-    return {"pages": pages}
+        way.count = count
+        way.keep()
+        if seconds_left() <= 0:
+            return False
+    _settle(count, _publish(count))
+    return True
+
+
+def _begin(name: str) -> tuple[_Count, Mapping[str, Any] | None, Counts]:
+    """Everything that must be known before the count begins, the item of open files, and the counts so far."""
+    began = time.time()
+    tenant, _, hour = name.partition("#")
+    partition = statistics.partition(tenant)
+    mark_keys = [_mark_key(shard, name) for shard in range(MARK_SHARDS)]
+    sums = [statistics.hour_key(hour), *(sum_key for sum_key, _ in statistics.folds(hour))]
+    wanted = [*mark_keys, *({"pk": partition, "sk": sort_key} for sort_key in (*sums, statistics.open_key(hour)))]
+    found = {(item["pk"], item["sk"]): item for item in items.read_many(wanted)}
+    marks = {
+        str(shard): [item["seq"], item["token"], item["at"]]
+        for shard, key in enumerate(mark_keys)
+        if (item := found.get((key["pk"], key["sk"])))
+    }
+    versions = {sort_key: found.get((partition, sort_key), {}).get("version", 0) for sort_key in sums}
+    stored = statistics.from_item(found.get((partition, sums[0]), {}))
+    return _Count(name, began, marks, versions), found.get((partition, statistics.open_key(hour))), stored
+
+
+def _look_again(begun: _Count, known: Mapping[str, Any], stored: Counts, done: dict[str, int]) -> None:
+    """Nobody marked the hour since it was counted whole: only its open files can count for something else."""
+    files = items.read_many([records.item_key(begun.tenant, file_id) for file_id in known["ids"]], statistics.FIELDS)
+    done["files"] += len(files)
+    count = replace(begun, closed=statistics.from_item(known["closed"])).with_files(files)
+    version = known["version"]
+    if version != begun.versions[statistics.hour_key(begun.hour)] or count.counts != stored:
+        version = _publish(count)  # it counts for something else, or a run died between the hour and its sums
+    elif count.open_ids == tuple(known["ids"]):
+        return
+    _settle(count, version)
+
+
+def _publish(count: _Count) -> int:
+    """Write the hour, then each sum that it is part of, the smallest first. The hour's new version."""
+    partition = statistics.partition(count.tenant)
+    version = _write(partition, statistics.hour_key(count.hour), count.counts, count.versions)
+    for sort_key, prefix in statistics.folds(count.hour):
+        parts = items.read_all(partition, prefix=prefix)
+        _write(partition, sort_key, statistics.add_up(map(statistics.from_item, parts)), count.versions)
+    return version
+
+
+def _write(partition: str, sort_key: str, counts: Counts, versions: Mapping[str, int]) -> int:
+    key, version = {"pk": partition, "sk": sort_key}, versions[sort_key] + 1
+    item = {**key, "version": version, **counts.as_item()}
+    # Our own write may have arrived before: botocore sends again what was not answered.
+    if not items.put_version(item) and items.read_many([key]) != [item]:
+        raise _Overtaken(sort_key)
+    return version
+
+
+def _settle(count: _Count, version: int) -> None:
+    """Remove the marks of an hour that has come to rest; of one that has not, remember what is still open.
+
+    ``version``: of the hour's item when all its sums held it. Where it has another one, a run died between the two.
+    """
+    if not count.settled or count.open_ids is None:
+        return
+    key = {"pk": statistics.partition(count.tenant), "sk": statistics.open_key(count.hour)}
+    if count.open_ids:
+        items.put(
+            {
+                **key,
+                "marks": dict(count.marks),
+                "version": version,
+                "closed": count.closed.as_item(),
+                "ids": list(count.open_ids),
+            }
+        )
+        return
+    items.delete(key)
+    for shard, (number, token, _) in count.marks.items():
+        items.delete_unchanged(_mark_key(int(shard), count.name), seq=number, token=token)
+
+
+def read(tenant: str) -> dict[str, Any]:
+    """GET /v1/stats: eventually consistent, as of the last round that ended."""
+    partition = statistics.partition(tenant)
+    total_key = {"pk": partition, "sk": statistics.TOTAL}
+    found = {item["pk"]: item for item in items.read_many([STATE, total_key], consistent=False)}
+    as_of = found.get(STATE["pk"], {}).get("as_of")
+    if as_of is None:
+        return statistics.view(NOTHING, {}, None)
+    low, high = statistics.week_range(as_of)
+    hours = items.read_all(partition, low=low, high=high, consistent=False)
+    return statistics.view(
+        statistics.from_item(found.get(partition, {})),
+        {item["sk"]: statistics.from_item(item) for item in hours},
+        as_of,
+    )

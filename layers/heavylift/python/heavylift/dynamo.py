@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -54,8 +54,12 @@ def get(tenant: str, file_id: str) -> FileRecord:
     """The record. RequestError ``not_found``: the same for an unknown id and another tenant's."""
     record = find(tenant, file_id)
     if record is None:
-        raise RequestError("not_found", "There is no upload or file with this id.")
+        raise unknown()
     return record
+
+
+def unknown() -> RequestError:
+    return RequestError("not_found", "There is no upload or file with this id.")
 
 
 def put_new(new: Sequence[FileRecord]) -> None:
@@ -168,9 +172,7 @@ def get_many(keys: Sequence[Mapping[str, str]], *, consistent: bool = False) -> 
     found: dict[tuple[str, str], FileRecord] = {}
     table = settings().table_name
     for start in range(0, len(keys), BATCH_GET_MAX):
-        asked: dict[str, Any] = {
-            "Keys": [ddb_json.encode_item(key) for key in keys[start : start + BATCH_GET_MAX]]
-        }
+        asked: dict[str, Any] = {"Keys": [ddb_json.encode_item(key) for key in keys[start : start + BATCH_GET_MAX]]}
         waiting: Any = {table: {**asked, "ConsistentRead": True} if consistent else asked}
         tries_without_item = 0
         while waiting:
@@ -224,27 +226,6 @@ def query_keys(
     keys = [{"pk": item["pk"]["S"], "sk": item["sk"]["S"]} for item in answer["Items"]]
     following = answer.get("LastEvaluatedKey")
     return keys, ddb_json.decode_item(following) if following else None
-
-
-def scan_page(
-    names: Iterable[str], start: Mapping[str, str] | None, limit: int
-) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
-    """One page of file items, with the named attributes only (the sweeper's statistics)."""
-    attributes = {f"#a{number}": name for number, name in enumerate(names)}
-    extra: dict[str, Any] = {"ExclusiveStartKey": ddb_json.encode_item(start)} if start else {}
-    answer = _call(
-        "scan",
-        Limit=limit,
-        FilterExpression="#sk = :file",
-        ProjectionExpression=", ".join(attributes),
-        ExpressionAttributeNames={**attributes, "#sk": "sk"},
-        ExpressionAttributeValues={":file": {"S": "F"}},
-        **extra,
-    )
-    following = answer.get("LastEvaluatedKey")
-    return [ddb_json.decode_item(item) for item in answer["Items"]], (
-        ddb_json.decode_item(following) if following else None
-    )
 
 
 def put_item(item: Mapping[str, Any], *, only_new: bool = False) -> bool:

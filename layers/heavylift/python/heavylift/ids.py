@@ -20,6 +20,19 @@ def new_ulid(now_s: float | None = None) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def ulid_prefix(milliseconds: int) -> str:
+    """The 10 characters with which every ULID of this millisecond (since 1970) begins."""
+    return "".join(_ALPHABET[(milliseconds >> shift) & 31] for shift in range(45, -1, -5))
+
+
+def ulid_ms(text: str) -> int:
+    """When an id was made, in ms since 1970; of a batch's file: when the batch was. ValueError for other letters."""
+    milliseconds = 0
+    for letter in text[:10]:
+        milliseconds = milliseconds * 32 + _ALPHABET.index(letter)
+    return milliseconds
+
+
 def is_file_id(text: str) -> bool:
     """Whether ``text`` has the form of an upload's or a batch file's id."""
     return FILE_ID_PATTERN.fullmatch(text) is not None

@@ -54,6 +54,8 @@ RETRY_BASE_S = 15
 RETRY_MAX_S = 900
 HOP_LIMIT = 1_000  # continuations of one attempt; 80 GB at 90 MB/s needs about four
 
+SWEEP_INTERVAL_S = 900  # infra.topology's schedule; a test holds the two together
+
 # A message sleeps this long while its function may be at work: 6 x the function's timeout (infra.topology; a test
 # holds the two together). The sweeper waits as long before it sends a stage again.
 QUEUE_VISIBILITY_S = {"validate": 1_800, "thumbnail": 5_400}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from heavylift import dynamo, intake, presign, s3
+from heavylift import counting, dynamo, intake, presign, s3
 from heavylift.api import problems
 from heavylift.api.bodies import FileEntry, InitiateBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
@@ -37,8 +37,11 @@ def initiate_uploads(caller: Caller, event: Mapping[str, Any]) -> dict[str, Any]
         opened = list(pool.map(lambda entry: _open(caller, entry, body.max_part_size), body.files))
     # The records are written after the uploads exist: one write a file. What a kill between the two leaves is an
     # empty multipart upload without owner, which the sweeper and the bucket's own rule abort.
-    dynamo.put_new([one.record for one in opened if one.record])
-    count("UploadsInitiated", sum(1 for one in opened if one.record))
+    records = [one.record for one in opened if one.record]
+    # Marked before they are there: a kill between the two leaves an hour that is counted once too often.
+    counting.mark_all(caller.tenant, (record.file_id for record in records))
+    dynamo.put_new(records)
+    count("UploadsInitiated", len(records))
     return {"uploads": [_shown(one) for one in opened]}
 
 

@@ -1,4 +1,4 @@
-"""Everything that can be read: status, lists, facts, downloads, statistics, health."""
+"""Everything that can be read: status, lists, facts, downloads, statistics."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from heavylift import assembly, aws, dynamo, keys, life, records, s3, statistics
-from heavylift.api import page_token, views
+from heavylift import assembly, counting, dynamo, keys, life, records, s3
+from heavylift.api import batches, page_token, views
 from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
 from heavylift.api.disposition import content_disposition
-from heavylift.errors import HeavyliftError, RequestError
-from heavylift.ids import FINGERPRINT_PATTERN
+from heavylift.batches import store
+from heavylift.errors import RequestError
+from heavylift.ids import FINGERPRINT_PATTERN, is_ulid, member_of
 from heavylift.limits import KINDS, LIST_LIMIT_MAX
 from heavylift.parts import PartPlan
 from heavylift.records import FileRecord, iso
@@ -86,20 +85,34 @@ def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
         raise RequestError("invalid_parameter", "status must be the name of a state.", parameter="status")
     if filters.get("fingerprint") and not FINGERPRINT_PATTERN.fullmatch(filters["fingerprint"]):
         raise RequestError("invalid_parameter", "This is no fingerprint of version 1.", parameter="fingerprint")
+    if filters.get("batch_id") and not is_ulid(filters["batch_id"]):
+        raise RequestError("invalid_parameter", "This is no batch's id.", parameter="batch_id")
     if filters.get("logical_id"):
         filters["logical_id"] = records.logical_key(filters["logical_id"])
-    index, partition = _index_for(caller.tenant, filters)
     scope = "\0".join((caller.tenant, *(f"{name}={value}" for name, value in sorted(filters.items()))))
     start = page_token.unseal(dynamo.sealing_key(), scope, query["next_token"]) if query.get("next_token") else None
     found: list[FileRecord] = []
     for _ in range(LIST_PAGES_MAX):
         wanted = limit - len(found)
-        page, start = dynamo.query_keys(index, partition, limit=wanted, start=start)
-        found.extend(record for record in dynamo.get_many(page) if _matches(record, filters))
+        page, start = _list_page(caller.tenant, filters, wanted, start)
+        found.extend(record for record in page if _matches(record, filters))
         if start is None or len(found) >= limit:
             break
     token = page_token.seal(dynamo.sealing_key(), scope, start) if start else None
     return {"items": [views.upload_summary(record) for record in found], "next_token": token}
+
+
+def _list_page(
+    tenant: str, filters: Mapping[str, str], limit: int, start: Mapping[str, str] | None
+) -> tuple[list[FileRecord], dict[str, str] | None]:
+    """Records of the narrowest list for these filters, and where the next page starts."""
+    if "batch_id" in filters:
+        # A batch's members lie together: by number, strongly consistent.
+        records_there, after = store.member_page(tenant, filters["batch_id"], start["sk"] if start else None, limit)
+        return records_there, {"sk": after} if after else None
+    index, partition = _index_for(tenant, filters)
+    page, following = dynamo.query_keys(index, partition, limit=limit, start=start)
+    return dynamo.get_many(page), following
 
 
 def _index_for(tenant: str, filters: Mapping[str, str]) -> tuple[str, str]:
@@ -125,13 +138,15 @@ def _matches(record: FileRecord, filters: Mapping[str, str]) -> bool:
         filters.get("kind", record.kind) == record.kind
         and filters.get("fingerprint", record.fingerprint) == record.fingerprint
         and filters.get("logical_id", record.logical_id) == record.logical_id
-        and (batch is None or record.file_id.partition("-")[0] == batch)
+        and (batch is None or (member_of(record.file_id) or ("",))[0] == batch)
     )
 
 
 def file(caller: Caller, file_id: str) -> dict[str, Any]:
-    """GET /v1/files/{id}: the facts, with fresh thumbnail URLs."""
-    record = dynamo.get(caller.tenant, file_id)
+    """GET /v1/files/{id}: the facts, with fresh thumbnail URLs. A batch's member answers from its manifest on."""
+    record = dynamo.find(caller.tenant, file_id) or batches.announced_file(caller.tenant, file_id)
+    if record is None:
+        raise dynamo.unknown()
     urls = {
         int(thumbnail["size"]): s3.presigned_get(
             settings().derived_bucket, thumbnail["key"], settings().signature_ttl_s, media_type="image/jpeg"
@@ -203,29 +218,4 @@ def thumbnail(
 
 def stats(caller: Caller) -> dict[str, Any]:
     """GET /v1/stats: as of the last sweep."""
-    return statistics.view(dynamo.get_item(statistics.item_key(caller.tenant), consistent=False))
-
-
-def health() -> tuple[int, dict[str, Any], dict[str, str]]:
-    """GET /v1/health: each component asked once; no counts, no names, since nobody needs a token for it."""
-    checks: dict[str, dict[str, str]] = {}
-
-    def check(component: str, ask: Any) -> None:
-        try:
-            ask()
-            checks[component] = {"status": "ok"}
-        except HeavyliftError as error:
-            checks[component] = {"status": "failed", "reason": error.code}
-        except (ClientError, BotoCoreError) as error:
-            reason = aws.error_code(error) if isinstance(error, ClientError) else type(error).__name__
-            checks[component] = {"status": "failed", "reason": reason}
-
-    check("table", lambda: dynamo.get_item({"pk": "T#_#HEALTH", "sk": "H"}, consistent=False))
-    for name, bucket in (
-        ("staging", settings().staging_bucket),
-        ("store", settings().store_bucket),
-        ("derived", settings().derived_bucket),
-    ):
-        check(name, lambda bucket=bucket: aws.client("s3").head_bucket(Bucket=bucket))
-    healthy = all(one["status"] == "ok" for one in checks.values())
-    return 200 if healthy else 503, {"status": "ok" if healthy else "degraded", "checks": checks}, {}
+    return counting.read(caller.tenant)
