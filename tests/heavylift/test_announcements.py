@@ -283,6 +283,7 @@ PATIENTS: list[dict[str, Any]] = [
     {"kind": "image", "declared_type": "application/dicom; transfer-syntax=*"},
     {"kind": "image", "name": f"{SECRET}.DCM"},
     {"kind": "other", "format": None, "media_type": None},
+    {"kind": "image", "failure": {**FAILURE, "code": "type_mismatch", "detected": "application/dicom"}},
 ]
 
 

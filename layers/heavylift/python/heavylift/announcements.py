@@ -126,11 +126,15 @@ def batch_event(
 
 
 def _may_be_dicom(record: FileRecord) -> bool:
-    """Whether the content is DICOM, was said to be, or was never looked at and nothing says what it is."""
+    """Whether the content is DICOM, was said to be, or nothing says what it is.
+
+    A file that was rejected is known by its failure only: what it was announced as was wrong.
+    """
     known = (
         rule_for_format(record.format or ""),
         rule_for_media_type(record.declared_type or ""),
         rule_for_media_type(record.media_type or ""),
+        rule_for_media_type(str((record.failure or {}).get("detected", ""))),
         rule_for_extension(record.name),
     )
     kinds = {record.kind, record.declared_kind, record.lane, *(rule.kind for rule in known if rule)}
