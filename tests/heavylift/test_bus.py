@@ -18,6 +18,7 @@ from heavylift import aws, bus
 from heavylift import settings as settings_module
 from heavylift.announcements import BusEvent
 from heavylift.errors import TransientError
+from heavylift.messages import RESERVE_MAX_S
 from tests.doubles.answers import refusal
 from tests.doubles.bus import FakeBus
 
@@ -155,6 +156,17 @@ def test_botocore_takes_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
         stub.add_response("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}, {"Entries": [expected]})
         bus.put(events(1))
     settings_module.settings.cache_clear()
+
+
+def test_a_bus_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore has given up, pauses included, well within the time that workers keep in reserve."""
+    monkeypatch.setattr(aws, "_clients", {})
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    config = aws.client("events").meta.config
+    pause_max_s = 1  # standard mode: a random part of 2^0 s before the second try
+
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+    assert 2 * (config.connect_timeout + config.read_timeout) + pause_max_s < RESERVE_MAX_S
 
 
 def test_the_double_refuses_what_eventbridge_refuses(fake: FakeBus) -> None:

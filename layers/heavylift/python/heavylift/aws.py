@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -68,15 +69,29 @@ def _client(service: str, *, patient: bool) -> Any:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    attempts: int
+    connect_s: float
+    read_s: float
+
+
+_PATIENT, _PROBING = _Patience(4, 5, 60), _Patience(1, 1, 1.5)
+# An announcement must not hold up the work that it tells of: the sweeper tells it later. Within the 20 s that
+# workers keep in reserve.
+_ANNOUNCING = _Patience(2, 2, 5)
+
+
 def _make(service: str, *, patient: bool) -> Any:
+    patience = _PROBING if not patient else _ANNOUNCING if service == "events" else _PATIENT
     return _session().client(
         service,
         config=Config(
             signature_version="s3v4" if service == "s3" else None,
             s3={"addressing_style": "virtual"} if service == "s3" else None,
-            retries={"mode": "standard", "total_max_attempts": 4 if patient else 1},
-            connect_timeout=5 if patient else 1,
-            read_timeout=60 if patient else 1.5,
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
+            connect_timeout=patience.connect_s,
+            read_timeout=patience.read_s,
             max_pool_connections=24,  # 16 part copies at once, and room for the rest
         ),
     )
