@@ -210,6 +210,8 @@ RULES = (
 _RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
 # Whoever ends a file also marks its hour for the statistics.
 _RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
+# Whoever finds the last verdict of a batch's member counts the batch's marks and ends it.
+_BATCH_COUNT = Allow(("dynamodb:Query",), ("table",))
 # Audit events that no longer fit the record.
 _AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
 # Everything that a file left behind, every version of it.
@@ -231,7 +233,11 @@ FUNCTIONS = (
         memory_mb=1024,
         timeout_s=29,
         layers=("base",),
-        routes=(Route("POST", "/v1/uploads"),),
+        routes=(
+            Route("POST", "/v1/uploads"),
+            Route("POST", "/v1/batches"),
+            Route("PUT", "/v1/batches/{id}/manifest/{page}"),
+        ),
         allows=(
             Allow(("s3:PutObject", "s3:AbortMultipartUpload"), ("staging/in/*", "staging/dicom/*")),
             Allow(
@@ -239,11 +245,13 @@ FUNCTIONS = (
                     "dynamodb:GetItem",
                     "dynamodb:PutItem",
                     "dynamodb:UpdateItem",
-                    "dynamodb:DeleteItem",
+                    "dynamodb:BatchGetItem",
                     "dynamodb:BatchWriteItem",
                 ),
                 ("table",),
             ),
+            _BATCH_COUNT,
+            _ANNOUNCE,
         ),
     ),
     Function(
@@ -251,10 +259,14 @@ FUNCTIONS = (
         memory_mb=256,
         timeout_s=10,
         layers=(),
-        routes=(Route("POST", "/v1/uploads/{id}/parts"),),
+        routes=(
+            Route("POST", "/v1/uploads/{id}/parts"),
+            Route("POST", "/v1/batches/{id}/urls"),
+            Route("POST", "/v1/batches/{id}/policy"),
+        ),
         allows=(
             Allow(("s3:PutObject",), ("staging/in/*", "staging/dicom/*")),
-            Allow(("dynamodb:GetItem",), ("table",)),
+            Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem"), ("table",)),
         ),
     ),
     Function(
@@ -268,6 +280,8 @@ FUNCTIONS = (
             Route("DELETE", "/v1/uploads/{id}"),
             Route("DELETE", "/v1/uploads"),
             Route("DELETE", "/v1/files/{id}"),
+            Route("POST", "/v1/batches/{id}/complete"),
+            Route("DELETE", "/v1/batches/{id}"),
         ),
         allows=(
             *_PURGE,
@@ -302,6 +316,9 @@ FUNCTIONS = (
             Route("GET", "/v1/files/{id}/events", READ),
             Route("GET", "/v1/files/{id}/content", READ),
             Route("GET", "/v1/files/{id}/thumbnails/{size}", READ),
+            Route("GET", "/v1/batches/{id}", READ),
+            Route("GET", "/v1/batches/{id}/files", READ),
+            Route("GET", "/v1/batches/{id}/studies", READ),
             Route("GET", "/v1/stats", READ),
             Route("GET", "/v1/health", None),
         ),
@@ -312,6 +329,9 @@ FUNCTIONS = (
             _RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),
+            # Who looks at a batch whose last verdict is there ends it, if nobody else could.
+            Allow(("dynamodb:UpdateItem",), ("table",)),
+            _ANNOUNCE,
             # Whether queues answer, and whether anything lies among the dead letters.
             Allow(
                 ("sqs:GetQueueAttributes",),
@@ -329,13 +349,20 @@ FUNCTIONS = (
         recursive_loop="allow",
         allows=(
             Allow(("s3:ListBucket",), ("staging", "store")),
-            Allow(("s3:GetObject", "s3:DeleteObject"), ("staging/in/*",)),
+            # A multipart upload is aborted where a member is withdrawn with its batch.
+            Allow(
+                ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+                ("staging/in/*",),
+            ),
+            # The record of a batch's member is made when its object is there.
+            Allow(("dynamodb:PutItem",), ("table",)),
             Allow(
                 ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("store/files/*",),
             ),
             _AUDIT_WRITE,
             _RECORD_WRITE,
+            _BATCH_COUNT,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:validate",)),
             _ANNOUNCE,
         ),
@@ -353,6 +380,7 @@ FUNCTIONS = (
             Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/thumbnails/*",)),
             _AUDIT_WRITE,
             _RECORD_WRITE,
+            _BATCH_COUNT,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:thumbnail",)),
             _ANNOUNCE,
         ),
@@ -423,6 +451,7 @@ SETTINGS: tuple[str, ...] = (
     "SESSION_DAYS",
     "QUARANTINE_DAYS",
     "TENANT_CLAIM",
+    "FACILITY_CLAIM",
     "PAD_COLOR",
     "LOG_LEVEL",
     "MAX_MEMORY_MB",

@@ -1,6 +1,6 @@
 """Lambda entry point: complete. An upload is joined, cancelled or tried again; a file is deleted."""
 
-from heavylift.api import complete
+from heavylift.api import batches, complete
 from heavylift.api.caller import path_id, query
 from heavylift.api.http import caller, handler_of, json_response, resolver, seconds_left
 
@@ -32,6 +32,18 @@ def delete_file(id: str):
 @app.delete("/v1/uploads")
 def delete_uploads():
     return json_response(200, complete.clean_up(caller(app), query(app.current_event.raw_event), seconds_left(app)))
+
+
+@app.post("/v1/batches/<id>/complete")
+def post_batch_complete(id: str):
+    event = app.current_event.raw_event
+    return json_response(200, batches.complete(caller(app), batches.batch_id_of(event), seconds_left(app)))
+
+
+@app.delete("/v1/batches/<id>")
+def delete_batch(id: str):
+    event = app.current_event.raw_event
+    return json_response(200, batches.cancel(caller(app), batches.batch_id_of(event), seconds_left(app)))
 
 
 handler = handler_of(app)

@@ -1,7 +1,10 @@
 """Lambda entry point: initiate. Sessions begin here; the bytes go straight to S3."""
 
+from heavylift.api import batches
+from heavylift.api.caller import facility_of
 from heavylift.api.http import caller, handler_of, json_response, resolver
 from heavylift.api.initiate import initiate_uploads
+from heavylift.settings import settings
 
 app = resolver()
 
@@ -9,6 +12,18 @@ app = resolver()
 @app.post("/v1/uploads")
 def post_uploads():
     return json_response(201, initiate_uploads(caller(app), app.current_event.raw_event))
+
+
+@app.post("/v1/batches")
+def post_batches():
+    event = app.current_event.raw_event
+    return json_response(201, batches.begin(caller(app), event, facility_of(event, settings().facility_claim)))
+
+
+@app.put("/v1/batches/<id>/manifest/<page>")
+def put_manifest(id: str, page: str):
+    event = app.current_event.raw_event
+    return json_response(200, batches.put_page(caller(app), batches.batch_id_of(event), page, event))
 
 
 handler = handler_of(app)

@@ -1,6 +1,6 @@
 """Lambda entry point: sessions. Everything that can be read."""
 
-from heavylift.api import health, sessions
+from heavylift.api import batches, health, sessions
 from heavylift.api.caller import path_id, query
 from heavylift.api.http import caller, handler_of, json_response, resolver
 
@@ -45,6 +45,21 @@ def get_content(id: str):
 @app.get("/v1/files/<id>/thumbnails/<size>")
 def get_thumbnail(id: str, size: str):
     return json_response(*sessions.thumbnail(caller(app), path_id(_event()), size, query(_event())))
+
+
+@app.get("/v1/batches/<id>")
+def get_batch(id: str):
+    return json_response(200, batches.status(caller(app), batches.batch_id_of(_event()), query(_event())))
+
+
+@app.get("/v1/batches/<id>/files")
+def get_batch_files(id: str):
+    return json_response(200, batches.files(caller(app), batches.batch_id_of(_event()), query(_event())))
+
+
+@app.get("/v1/batches/<id>/studies")
+def get_batch_studies(id: str):
+    return json_response(200, batches.studies(caller(app), batches.batch_id_of(_event())))
 
 
 @app.get("/v1/stats")

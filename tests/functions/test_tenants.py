@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from heavylift import settings as settings_module
-from heavylift.api import sign
 from infra import topology
 from tests.doubles import events
+from tests.doubles.batches import BatchClient, sign_reads
 from tests.doubles.samples import PICTURE
 from tests.doubles.world import World, handler_of
 
@@ -26,20 +26,17 @@ def label(value: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def sign_reads_the_same_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sign's own HTTP request, answered by the world's table."""
-
-    def post(scheme: str, host: str, headers: Any, body: bytes) -> tuple[int, bytes]:
-        asked = json.loads(body)
-        answer = world.table.get_item(TableName=asked["TableName"], Key=asked["Key"], ConsistentRead=True)
-        return 200, json.dumps(answer).encode()
-
-    monkeypatch.setattr(sign, "_post", post)
+    """sign's own HTTP requests, answered by the world's table."""
+    sign_reads(world, monkeypatch)
 
 
 def ask(name: str, route: topology.Route, file_id: str, tenant: str | None, **more: Any) -> tuple[int, dict[str, Any]]:
-    path = {"id": file_id, "n": "1", "size": "256"}
+    path = {"id": file_id, "n": "1", "size": "256", "page": "1"}
     used = {key: value for key, value in path.items() if "{" + key + "}" in route.path}
-    body = {"parts": [{"part_number": 1, "sha256": "A" * 43 + "="}]} if name == "sign" else {}
+    body: dict[str, Any] = {
+        "sign": {"parts": [{"part_number": 1, "sha256": "A" * 43 + "="}], "n": [1]},
+        "initiate": {"entries": [{"n": 1, "name": "a.txt", "size": 1}]},
+    }.get(name, {})
     event = events.http(route.method, route.path, path=used, body=body, tenant=tenant, **more)
     answer = handler_of(name)(event, events.Context(name, 29))
     return answer["statusCode"], {**json.loads(answer["body"] or "{}"), "_headers": answer["headers"]}
@@ -56,7 +53,7 @@ def stored(world: World) -> str:
 def test_there_are_routes_to_try() -> None:
     """The generated tests below are not empty."""
     assert len(ID_ROUTES) >= 10
-    assert {name for name, _ in ID_ROUTES} == {"sign", "complete", "sessions"}
+    assert {name for name, _ in ID_ROUTES} == {"initiate", "sign", "complete", "sessions"}
 
 
 @pytest.mark.parametrize("when", ["open", "stored"])
@@ -76,6 +73,28 @@ def test_another_tenants_id_is_a_404(world: World, name: str, route: topology.Ro
     assert json.dumps(sorted(world.table.items.items()), default=str) == before
     assert {call.service for call in world.gate.calls} <= {"dynamodb"}
     assert world.queues.messages == []
+
+
+@pytest.mark.parametrize(("name", "route"), [one for one in ID_ROUTES if "batches" in one[1].path], ids=label)
+def test_another_tenants_batch_is_a_404(world: World, name: str, route: topology.Route) -> None:
+    """The same for a batch and what belongs to it."""
+    client = BatchClient(world, {1: ("secret.txt", b"secret")})
+    client.begin()
+    client.list()
+    before = json.dumps(sorted(world.table.items.items()), default=str)
+    world.gate.restart()
+    status, body = ask(name, route, client.batch_id, "globex")
+    unknown_status, unknown = ask(name, route, "01JD2Z3NDEKTSV4RRFFQ69G5FA", "globex")
+
+    assert (status, body["code"]) == (404, "not_found")
+    assert (status, body["detail"]) == (unknown_status, unknown["detail"])
+    assert json.dumps(sorted(world.table.items.items()), default=str) == before
+    assert {call.service for call in world.gate.calls} <= {"dynamodb"}
+    upload = {"files": [{"name": "secret.txt", "size": 6, "batch_id": client.batch_id, "n": 1}]}
+    _, answer = world.call("initiate", "POST", "/v1/uploads", body=upload, tenant="globex")
+    assert answer["uploads"][0]["problem"]["code"] == "not_found"
+    _, listed = world.call("sessions", "GET", "/v1/files", query={"batch_id": client.batch_id}, tenant="globex")
+    assert listed["items"] == []
 
 
 @pytest.mark.parametrize(("name", "route"), ID_ROUTES, ids=label)

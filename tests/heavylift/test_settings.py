@@ -23,6 +23,7 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "SESSION_DAYS": ("0.5", "session_days", 0.5, 7.0),
     "QUARANTINE_DAYS": ("3", "quarantine_days", 3.0, 14.0),
     "TENANT_CLAIM": ("custom:org", "tenant_claim", "custom:org", "tenant"),
+    "FACILITY_CLAIM": ("custom:clinic", "facility_claim", "custom:clinic", "facility"),
     "PAD_COLOR": ("white", "pad_color", "white", ""),
     "LOG_LEVEL": ("DEBUG", "log_level", "DEBUG", "INFO"),
     "MAX_MEMORY_MB": ("512", "max_memory_mb", 512, 1024),

@@ -25,7 +25,7 @@ RAISED = re.compile(
 def raised() -> dict[str, set[str]]:
     """code -> the types that raise it, read from the sources of this package's own modules."""
     found: dict[str, set[str]] = {}
-    for path in [*PACKAGE.glob("*.py"), *(PACKAGE / "api").glob("*.py")]:
+    for path in [*PACKAGE.glob("*.py"), *(PACKAGE / "api").glob("*.py"), *(PACKAGE / "batches").glob("*.py")]:
         for kind, code in RAISED.findall(path.read_text()):
             found.setdefault(code, set()).add(kind)
     return found

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from heavylift import ddb_json, records
 from heavylift import settings as settings_module
-from heavylift.api import sign
+from heavylift.api import sign, table_requests
 from heavylift.errors import RequestError
 from heavylift.limits import GIB, MIB, PARTS_PER_CALL_MAX
 from heavylift.parts import PartPlan, plan_parts
@@ -44,15 +44,41 @@ ROUTE = "/v1/uploads/{id}/parts"
 
 @dataclass
 class Table:
-    """DynamoDB's GetItem over HTTP. ``script`` may answer first: a status, or None to hang up."""
+    """DynamoDB's GetItem and BatchGetItem over HTTP. ``script`` may answer first: a status, or None to hang up.
 
-    items: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ``at_once``: how many items a BatchGetItem gives; the rest are its UnprocessedKeys.
+    """
+
+    items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     script: list[tuple[int, str] | None] = field(default_factory=list)
     port: int = 0
+    at_once: int = 100
 
     def put(self, record: FileRecord) -> None:
-        self.items[record.tenant + "/" + record.file_id] = ddb_json.encode_item(records.to_item(record))
+        self.put_item(records.to_item(record))
+
+    def put_item(self, item: dict[str, Any]) -> None:
+        self.items[item["pk"], item["sk"]] = ddb_json.encode_item(item)
+
+    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        if operation == "GetItem":
+            assert asked["ConsistentRead"] is True
+            item = self.items.get((asked["Key"]["pk"]["S"], asked["Key"]["sk"]["S"]))
+            names = [asked["ExpressionAttributeNames"][name] for name in asked["ProjectionExpression"].split(",")]
+            return {} if item is None else {"Item": {name: item[name] for name in names if name in item}}
+        assert operation == "BatchGetItem"
+        ((name, wanted),) = asked["RequestItems"].items()
+        assert wanted["ConsistentRead"] is True
+        assert 1 <= len(wanted["Keys"]) <= 100
+        now, later = wanted["Keys"][: self.at_once], wanted["Keys"][self.at_once :]
+        found = [self.items[key] for one in now if (key := (one["pk"]["S"], one["sk"]["S"])) in self.items]
+        waiting = {name: {"Keys": later, "ConsistentRead": True}} if later else {}
+        return {"Responses": {name: found}, "UnprocessedKeys": waiting}
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +101,8 @@ def server() -> Iterator[tuple[ThreadingHTTPServer, list[Table]]]:
                     return
                 status, answer = scripted
             if status == 200:
-                asked = json.loads(body)
-                pk = asked["Key"]["pk"]["S"]
-                _, tenant, _, file_id = pk.split("#")
-                item = table.items.get(f"{tenant}/{file_id}")
-                names = [asked["ExpressionAttributeNames"][name] for name in asked["ProjectionExpression"].split(",")]
-                shown = {} if item is None else {"Item": {name: item[name] for name in names if name in item}}
-                answer = json.dumps(shown)
+                operation = self.headers["x-amz-target"].rpartition(".")[2]
+                answer = json.dumps(table.answer(operation, json.loads(body)), default=_base64)
             raw = answer.encode()
             self.send_response(status)
             self.send_header("content-length", str(len(raw)))
@@ -115,9 +136,9 @@ def table(server: tuple[ThreadingHTTPServer, list[Table]], monkeypatch: pytest.M
     yield made
     monkeypatch.undo()
     settings_module.settings.cache_clear()
-    for connection in sign._connections.values():
+    for connection in table_requests._connections.values():
         connection.close()
-    sign._connections.clear()
+    table_requests._connections.clear()
 
 
 def record_of(size: int = 100 * MIB, **values: Any) -> FileRecord:

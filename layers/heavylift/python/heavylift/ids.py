@@ -40,3 +40,19 @@ def is_file_id(text: str) -> bool:
 
 def is_tenant(text: object) -> bool:
     return isinstance(text, str) and TENANT_PATTERN.fullmatch(text) is not None
+
+
+def is_ulid(text: str) -> bool:
+    """Whether ``text`` has the form of a batch's id."""
+    return ULID_PATTERN.fullmatch(text) is not None
+
+
+def member_id(batch_id: str, n: int) -> str:
+    """The file id of a batch's member."""
+    return f"{batch_id}-{n:06d}"
+
+
+def member_of(file_id: str) -> tuple[str, int] | None:
+    """(batch id, number) of a member's file id; None for a file by itself."""
+    batch_id, dash, number = file_id.partition("-")
+    return (batch_id, int(number)) if dash else None

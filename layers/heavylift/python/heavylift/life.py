@@ -1,8 +1,8 @@
 """A step in a file's life, with what it owes the world.
 
 Before the write: audit events that no longer fit the record are kept as an object. After a write that ended the file:
-its hour is marked for the statistics and the announcement goes to the bus. What a kill leaves undone stands in the
-record's ``outbox``, and the sweeper does it: at least once, under the same event id.
+its hour is marked for the statistics, its verdict in its batch, and the announcement goes to the bus. What a kill
+leaves undone stands in the record's ``outbox``, and the sweeper does it: at least once, under the same event id.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heavylift import announcements, bus, counting, dynamo, keys, records, retention, s3
+from heavylift.batches import progress
 from heavylift.errors import TransientError
 from heavylift.limits import ANNOUNCE_AGAIN_S, AUDIT_EVENTS_MOVED, PURGE_AGAIN_S
 from heavylift.records import Change, FileRecord
@@ -45,6 +46,7 @@ def update(tenant: str, file_id: str, decide: Callable[[FileRecord], Change | No
 def announce(record: FileRecord) -> FileRecord:
     """Do what ``outbox`` holds and clear it. TransientError: it stays there, due for the sweeper."""
     counting.mark(record.tenant, record.file_id)
+    progress.note_verdict(record)
     bus.put([announcements.file_event(record, owed) for owed in record.outbox])
     told = {owed["version"] for owed in record.outbox}
 

@@ -36,6 +36,7 @@ BATCH_NUMBER_MAX = 999_999  # six digits in a member's id; numbers above the man
 MANIFEST_ENTRIES_PER_CALL_MAX = 5_000  # with paths of a thousand letters they fit into Lambda's 6 MB; 50 items
 MANIFEST_PAGES_MAX = 1_000  # the batch's item names each page: 40 KB of them
 URLS_PER_CALL_MAX = 500  # 500 URLs of ~2.2 kB, and at most 500 items of the manifest to read
+FACILITY_LENGTH_MAX = 200  # characters; a name or a code
 BATCH_LIST_MAX = 100  # errors, warnings and the files inside an answer: a screenful, and one BatchGetItem
 BATCH_WAIT_MAX_S = 25  # below the gateway's 30 s with room for a slow answer
 BATCH_LOOK_S = 900  # the sweeper looks at a batch under way about as often as it runs

@@ -105,6 +105,12 @@ def batch_partition(tenant: str, batch_id: str) -> str:
     return f"T#{tenant}#B#{batch_id}"
 
 
+def batch_of(partition: str) -> tuple[str, str]:
+    """(tenant, batch id) of a batch's partition."""
+    _, tenant, _, batch_id = partition.split("#")
+    return tenant, batch_id
+
+
 def item_key(tenant: str, file_id: str) -> dict[str, str]:
     """Of a file by itself, or of a batch's member (``<batch_id>-<n>``)."""
     batch_id, dash, number = file_id.partition("-")

@@ -34,6 +34,7 @@ class Settings:
     session_days: float = 7.0
     quarantine_days: float = 14.0
     tenant_claim: str = "tenant"
+    facility_claim: str = "facility"
     pad_color: str = ""
     log_level: str = "INFO"
     max_memory_mb: int = 1024
@@ -92,6 +93,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         session_days=number("SESSION_DAYS", base.session_days),
         quarantine_days=number("QUARANTINE_DAYS", base.quarantine_days),
         tenant_claim=environment.get("TENANT_CLAIM") or base.tenant_claim,
+        facility_claim=environment.get("FACILITY_CLAIM") or base.facility_claim,
         pad_color=environment.get("PAD_COLOR", base.pad_color),
         log_level=environment.get("LOG_LEVEL") or base.log_level,
         max_memory_mb=int(number("MAX_MEMORY_MB", base.max_memory_mb)),

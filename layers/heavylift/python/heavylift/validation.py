@@ -10,9 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from heavylift import assembly, dynamo, keys, life, queue, records, s3, work
+from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
+from heavylift.ids import member_of
 from heavylift.image.facts import inspect
-from heavylift.limits import SNIFF_HEAD_BYTES
+from heavylift.limits import ATTEMPTS_MAX, SNIFF_HEAD_BYTES
 from heavylift.magic_opinion import second_opinion
 from heavylift.messages import Delivery
 from heavylift.promotion import Journal, OutOfTime, Promotion, TargetConflict, promote
@@ -31,8 +33,8 @@ SERVED_KINDS = frozenset({"image"})  # what thumbnail makes something of; every 
 
 def take(delivery: Delivery) -> None:
     """Settle one message of the queue ``validate``."""
-    found = _awaited(delivery.message)
-    if found is None:
+    found = _awaited(delivery)
+    if found is None or (found.status is State.STAGED and members.withdrawn(found)):
         return
     lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
     hop = delivery.message.hop if isinstance(delivery.message, queue.Continuation) else 0
@@ -43,6 +45,8 @@ def take(delivery: Delivery) -> None:
         _leave_no_upload(record)  # it failed just now, or its worker was killed between the failure and this
         logger().info("nothing to validate", file_id=record.file_id, status=record.status.value, why=answer.value)
         return
+    if hop == 0:
+        progress.note_arrived(record)
     try:
         _work(record, delivery)
     except ContentError as error:
@@ -57,12 +61,18 @@ def take(delivery: Delivery) -> None:
         raise
 
 
-def _awaited(message: queue.ObjectCreated | queue.Continuation) -> FileRecord | None:
-    """The record that this message is about, one step ahead if the object proves it. None: nothing is to be done."""
+def _awaited(delivery: Delivery) -> FileRecord | None:
+    """The record that a message is about, one step ahead if the object proves it. None: nothing is to be done."""
+    message = delivery.message
     if isinstance(message, queue.Continuation):
-        return dynamo.find(message.tenant, message.file_id)
+        record = dynamo.find(message.tenant, message.file_id)
+        return record or _member(message.tenant, message.file_id, None, delivery)
     parsed = keys.parse_staging(message.key)
     record = dynamo.find(parsed.tenant, parsed.file_id) if parsed else None
+    if record is None and parsed is not None and member_of(parsed.file_id):
+        record = _member(parsed.tenant, parsed.file_id, parsed.lane, delivery)
+        if record is None:
+            return None
     if record is None or record.key != message.key:
         _unwanted(message, "no record waits for it")
         return None
@@ -80,6 +90,15 @@ def _awaited(message: queue.ObjectCreated | queue.Continuation) -> FileRecord | 
         )
         return None
     return record
+
+
+def _member(tenant: str, file_id: str, lane: str | None, delivery: Delivery) -> FileRecord | None:
+    """The record of a batch's member that had none until its object was there; None for any other file."""
+    if member_of(file_id) is None:
+        return None
+    # Once more than this and the message would lie among the dead; the sweeper finds the object all the same.
+    last_try = delivery.receive_count >= ATTEMPTS_MAX or isinstance(delivery.message, queue.Continuation)
+    return members.take_up(tenant, file_id, lane, last_try=last_try, by=VALIDATE.name)
 
 
 def _unwanted(message: queue.ObjectCreated, why: str) -> None:
@@ -154,6 +173,7 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
             size_expected=record.size,
         )
     source = s3.ObjectSource(settings().staging_bucket, record.key, record.size, head.etag, head.version_id)
+    checksums = members.prove_digest(record, head, source.read)
     fetch = ReadAhead(source.read, record.size, head_bytes=SNIFF_HEAD_BYTES)
     detection = drive(detect(record.size, record.name), fetch)
     if record.size:
@@ -171,9 +191,10 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
         requests=source.traffic.requests,
         bytes_read=source.traffic.bytes_in,
     )
-    return work.write(
-        record, Event.PROMOTE, VALIDATE.name, etag=head.etag, **_findings(record, accepted, facts, source, elapsed_ms)
-    )
+    findings = _findings(record, accepted, facts, source, elapsed_ms)
+    if checksums is not None:
+        findings["checksums"] = checksums
+    return work.write(record, Event.PROMOTE, VALIDATE.name, etag=head.etag, **findings)
 
 
 def _findings(

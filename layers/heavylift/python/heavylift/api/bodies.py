@@ -12,14 +12,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from heavylift.errors import RequestError
 from heavylift.limits import (
+    BATCH_FILES_MAX,
+    BATCH_NUMBER_MAX,
+    FACILITY_LENGTH_MAX,
     FILES_PER_CALL_MAX,
+    MANIFEST_ENTRIES_PER_CALL_MAX,
     METADATA_BYTES_MAX,
     NAME_LENGTH_MAX,
     PART_COUNT_MAX,
     RULES_BYTES_MAX,
     S3_PART_SIZE_MIN,
 )
-from heavylift.records import logical_key
+from heavylift.logical import logical_id as logical_id
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -49,6 +53,7 @@ Text = Annotated[str, StringConstraints(max_length=2_000)]
 DigestBase64 = Annotated[str, AfterValidator(_sha256_base64)]
 DigestHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 AnyDigest = Annotated[str, StringConstraints(max_length=64, min_length=43)]
+Kind = Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"]
 Metadata = Annotated[dict[str, Any], _small_json(METADATA_BYTES_MAX)]
 
 
@@ -62,7 +67,7 @@ class FileEntry(Body):
     name: Name
     size: int = Field(ge=0)
     type: Annotated[str, StringConstraints(max_length=200)] | None = None
-    kind: Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"] | None = None
+    kind: Kind | None = None
     fingerprint: Annotated[str, StringConstraints(pattern=r"^v1:[0-9a-f]{64}$")] | None = None
     checksum: Literal["sha256", "none"] = "sha256"
     sha256: AnyDigest | None = None
@@ -71,6 +76,8 @@ class FileEntry(Body):
     data_type: Text | None = None
     description: Text | None = None
     metadata: Metadata = Field(default_factory=dict)
+    batch_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    n: int | None = Field(default=None, ge=0, le=BATCH_NUMBER_MAX)
 
 
 class InitiateBody(Body):
@@ -91,6 +98,28 @@ class CompleteBody(Body):
 class RetryBody(Body):
     rules: Annotated[dict[str, Any], _small_json(RULES_BYTES_MAX)] | None = None
     force: bool = False
+
+
+class BatchBody(Body):
+    kind: Kind = "other"
+    total: int = Field(ge=1, le=BATCH_FILES_MAX)
+    facility: Annotated[str, StringConstraints(min_length=1, max_length=FACILITY_LENGTH_MAX)] | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    rules: Annotated[dict[str, Any], _small_json(RULES_BYTES_MAX)] | None = None
+    mode: Literal["post", "put"] = "post"
+    checksum: Literal["sha256", "none"] = "none"
+
+
+class ManifestEntry(Body):
+    n: int = Field(ge=0, le=BATCH_NUMBER_MAX)
+    name: Name
+    size: int = Field(ge=0)
+    sha256: AnyDigest | None = None
+    relative_path: Name | None = None
+
+
+class ManifestBody(Body):
+    entries: list[ManifestEntry] = Field(min_length=1, max_length=MANIFEST_ENTRIES_PER_CALL_MAX)
 
 
 def parse(model: type[M], value: Any) -> M:
@@ -114,19 +143,6 @@ def parse(model: type[M], value: Any) -> M:
     except (ValueError, RecursionError):
         # A number such as 1e400, which is infinite to every reader, or lists within lists within lists.
         raise RequestError("invalid_body", "The body holds a number or a nesting that cannot be kept.") from None
-
-
-_LOGICAL_TAIL = re.compile(r"[-_. ]?[0-9]+$")
-
-
-def logical_id(name: str, metadata: dict[str, Any]) -> str | None:
-    """``metadata.logical_id``, else the stem of the name without its last run of ``[-_. ]?[0-9]+``."""
-    given = metadata.get("logical_id")
-    if isinstance(given, str) and given:
-        return logical_key(given)
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    stem = last.rpartition(".")[0] or last
-    return logical_key(_LOGICAL_TAIL.sub("", stem, count=1) or stem) or None
 
 
 def digest_forms(text: str) -> tuple[str, str]:

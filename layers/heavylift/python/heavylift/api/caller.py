@@ -13,6 +13,7 @@ from typing import Any
 
 from heavylift.errors import RequestError
 from heavylift.ids import is_file_id, is_tenant
+from heavylift.limits import FACILITY_LENGTH_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,17 @@ def caller_of(event: Mapping[str, Any], tenant_claim: str = "tenant") -> Caller:
         raise RequestError("no_tenant", f"The token has no usable claim {tenant_claim!r}.", claim=tenant_claim)
     scopes = token.get("scopes") or str(claims.get("scope", "")).split()
     return Caller(str(tenant), str(claims.get("sub", "")), frozenset(scopes))
+
+
+def facility_of(event: Mapping[str, Any], facility_claim: str) -> str | None:
+    """The facility that the token names, if it does: a text of up to 200 characters. RequestError otherwise."""
+    claims = (((event.get("requestContext") or {}).get("authorizer") or {}).get("jwt") or {}).get("claims") or {}
+    facility = claims.get(facility_claim)
+    if facility is None or facility == "":
+        return None
+    if not isinstance(facility, str) or len(facility) > FACILITY_LENGTH_MAX:
+        raise RequestError("facility_not_allowed", f"The token's claim {facility_claim!r} names no facility.")
+    return facility
 
 
 def path_id(event: Mapping[str, Any], name: str = "id") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from heavylift import assembly, dynamo, life, purging, queue, records, s3, states, work
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
+from heavylift.batches import progress
 from heavylift.errors import RequestError
 from heavylift.limits import COMPLETE_WAIT_S
 from heavylift.records import Change, FileRecord
@@ -145,6 +146,7 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
         return records.transition(record, again, now, caller.user or "client", **values)
 
     record = life.update(caller.tenant, file_id, decide)
+    progress.note_arrived(record)  # of a batch's member: its verdict no longer counts
     if wanted[-1] != "complete":
         queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
     count("Retries")

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from heavylift import counting, dynamo, intake, presign, s3
-from heavylift.api import problems
+from heavylift import counting, dynamo, intake, presign
+from heavylift.api import member_uploads, problems
 from heavylift.api.bodies import FileEntry, InitiateBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
 from heavylift.credentials import bucket_address, from_environment
@@ -25,9 +25,12 @@ CREATE_PARALLEL = 16  # CreateMultipartUpload takes ~50 ms on AWS: 200 of them i
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
+    """``written``: a batch member's record is in the table already."""
+
     entry: FileEntry
     record: FileRecord | None
     problem: dict[str, Any] | None = None
+    written: bool = False
 
 
 def initiate_uploads(caller: Caller, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def initiate_uploads(caller: Caller, event: Mapping[str, Any]) -> dict[str, Any]
         opened = list(pool.map(lambda entry: _open(caller, entry, body.max_part_size), body.files))
     # The records are written after the uploads exist: one write a file. What a kill between the two leaves is an
     # empty multipart upload without owner, which the sweeper and the bucket's own rule abort.
-    records = [one.record for one in opened if one.record]
+    records = [one.record for one in opened if one.record and not one.written]
     # Marked before they are there: a kill between the two leaves an hour that is counted once too often.
     counting.mark_all(caller.tenant, (record.file_id for record in records))
     dynamo.put_new(records)
@@ -48,6 +51,9 @@ def initiate_uploads(caller: Caller, event: Mapping[str, Any]) -> dict[str, Any]
 def _open(caller: Caller, entry: FileEntry, max_part_size: int | None) -> _Opened:
     now = time.time()
     try:
+        if entry.batch_id is not None or entry.n is not None:
+            record = member_uploads.open_member(caller, entry, max_part_size, now)
+            return _Opened(entry, record, written=True)
         record = intake.plan_upload(
             entry,
             tenant=caller.tenant,
@@ -58,13 +64,7 @@ def _open(caller: Caller, entry: FileEntry, max_part_size: int | None) -> _Opene
             settings=settings(),
         )
         if record.mode == "multipart":
-            upload_id = s3.create_multipart(
-                settings().staging_bucket,
-                record.key,
-                checksum="SHA256" if record.checksum == "sha256" else None,
-                metadata={"file-id": record.file_id},
-            )
-            record = replace(record, s3_upload_id=upload_id)
+            record = member_uploads.with_upload(record)
     except RequestError as error:
         return _Opened(entry, None, problems.body(error))
     except HeavyliftError as error:
@@ -82,7 +82,7 @@ def _shown(one: _Opened) -> dict[str, Any]:
     record = one.record
     shown: dict[str, Any] = {
         "upload_id": record.file_id,
-        "client_id": record.client_id,
+        "client_id": one.entry.client_id,
         "mode": record.mode,
         "part_size": record.part_size,
         "part_count": record.part_count,

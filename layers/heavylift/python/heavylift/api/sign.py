@@ -1,28 +1,29 @@
-"""POST /v1/uploads/{id}/parts: signed URLs for up to 1 000 parts.
+"""sign's routes, and POST /v1/uploads/{id}/parts among them: signed URLs for up to 1 000 parts.
 
 Reads the record by one signed DynamoDB request of its own, calls nothing else, writes nothing. Stdlib and heavylift
-only: this route is on every upload's critical path, and boto3 alone would cost it ten times its cold start.
+only: these routes are on every upload's critical path, and boto3 alone would cost them ten times their cold start.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import http.client
 import json
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from heavylift import credentials, ddb_json, presign
-from heavylift.api import problems
-from heavylift.api.caller import caller_of, json_body, path_id
-from heavylift.errors import HeavyliftError, RequestError, TransientError
+from heavylift import credentials, presign
+from heavylift.api import problems, sign_batches
+from heavylift.api.caller import Caller, caller_of, json_body, path_id
+from heavylift.api.table_requests import get_item
+from heavylift.errors import HeavyliftError, RequestError
 from heavylift.limits import PARTS_PER_CALL_MAX
 from heavylift.parts import PartPlan
+from heavylift.records import item_key
 from heavylift.settings import Settings, settings
 from heavylift.states import State
 
@@ -30,63 +31,14 @@ _NEEDED = (
     "file_id", "size", "status", "key", "mode", "part_size", "part_count", "s3_upload_id", "checksum", "expires_at",
 )  # fmt: skip
 _OPEN = frozenset({State.CREATED.value, State.UPLOADING.value})
-_TRIES = 3
-
-_connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
-
-
-def _post(scheme: str, host: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-    """One POST over the kept connection; an idle one that the other side has closed is opened anew."""
-    connection = _connections.get((scheme, host))
-    if connection is None:
-        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        connection = _connections[scheme, host] = kind(host, timeout=3)
-    try:
-        connection.request("POST", "/", body, dict(headers))
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        connection.close()
-        _connections.pop((scheme, host), None)
-        raise
 
 
 def read_record(tenant: str, file_id: str, config: Settings) -> dict[str, Any]:
     """The attributes that signing needs, strongly consistent. RequestError ``not_found``, TransientError."""
-    names = {f"#n{number}": name for number, name in enumerate(_NEEDED)}
-    body = json.dumps(
-        {
-            "TableName": config.table_name,
-            "Key": {"pk": {"S": f"T#{tenant}#F#{file_id}"}, "sk": {"S": "F"}},
-            "ConsistentRead": True,
-            "ProjectionExpression": ",".join(names),
-            "ExpressionAttributeNames": names,
-        }
-    ).encode()
-    scheme, host = credentials.dynamodb_endpoint(config.region, os.environ)
-    for attempt in range(_TRIES):
-        headers = presign.sign_json_request(
-            credentials.from_environment(os.environ),
-            config.region,
-            "dynamodb",
-            host,
-            "DynamoDB_20120810.GetItem",
-            body,
-            presign.timestamp(time.time()),
-        )
-        try:
-            status, answer = _post(scheme, host, headers, body)
-        except (OSError, http.client.HTTPException):
-            status, answer = 503, b""
-        if status == 200:
-            item = json.loads(answer).get("Item")
-            if item is None:
-                raise RequestError("not_found", "There is no upload or file with this id.")
-            return ddb_json.decode_item(item)
-        if status < 500 and b"Throttl" not in answer and b"ThroughputExceeded" not in answer:
-            raise RuntimeError(f"DynamoDB refused GetItem with {status}")
-        time.sleep(0.05 * 2**attempt)
-    raise TransientError("aws_unavailable", "DynamoDB did not answer a read.")
+    record = get_item(item_key(tenant, file_id), _NEEDED, config)
+    if record is None:
+        raise RequestError("not_found", "There is no upload or file with this id.")
+    return record
 
 
 def wanted_parts(body: Any, plan: PartPlan, *, digest_required: bool) -> list[presign.PartToSign]:
@@ -133,9 +85,8 @@ def _checked_digest(digest: Any, number: int) -> str:
     )
 
 
-def sign_parts(event: Mapping[str, Any], config: Settings, now: float) -> dict[str, Any]:
+def sign_parts(caller: Caller, event: Mapping[str, Any], config: Settings, now: float) -> dict[str, Any]:
     """The answer's body. RequestError for what the caller did, TransientError when the table does not answer."""
-    caller = caller_of(event, config.tenant_claim)
     file_id = path_id(event)
     body = json_body(event)
     record = read_record(caller.tenant, file_id, config)
@@ -205,14 +156,30 @@ def log_line(**facts: Any) -> None:
     print(json.dumps({**emf, "level": "INFO", **facts}, separators=(",", ":")), flush=True)
 
 
+Sign = Callable[[Caller, Mapping[str, Any], Settings, float], dict[str, Any]]
+# By the gateway's route key; the topology has the same (a test compares).
+ROUTES: Mapping[str, Sign] = {
+    "POST /v1/uploads/{id}/parts": sign_parts,
+    "POST /v1/batches/{id}/urls": sign_batches.sign_urls,
+    "POST /v1/batches/{id}/policy": sign_batches.sign_policy,
+}
+
+
+def _sign(event: Mapping[str, Any]) -> dict[str, Any]:
+    route = ROUTES.get(str(event.get("routeKey")))
+    if route is None:
+        raise RequestError("not_found", "There is nothing under this path.")
+    return route(caller_of(event, settings().tenant_claim), event, settings(), time.time())
+
+
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The Lambda answer, errors as problems."""
     started = time.monotonic()
     request_id = (event.get("requestContext") or {}).get("requestId", "")
     try:
-        answer = problems.json_answer(200, sign_parts(event, settings(), time.time()))
-        signed = answer["body"].count('"part_number"')
-        code = None
+        body = _sign(event)
+        answer = problems.json_answer(200, body)
+        signed, code = sum("url" in one for one in body.get("parts") or body.get("urls") or [body]), None
     except HeavyliftError as error:
         answer = problems.answer(error, str(event.get("rawPath", "")) or None)
         signed, code = 0, error.code
@@ -222,7 +189,8 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         signed, code = 0, ours.code
         log_line(level="ERROR", message="request failed", correlation_id=request_id, exception=traceback.format_exc())
     log_line(
-        message="parts signed",
+        message="signed",
+        route=str(event.get("routeKey")),
         PartsSigned=signed,
         status=answer["statusCode"],
         code=code,

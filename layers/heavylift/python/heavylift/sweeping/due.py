@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from botocore.exceptions import ClientError
 
 from heavylift import assembly, dynamo, keys, life, purging, queue, records, retention, s3, states, work
+from heavylift.batches import closing
+from heavylift.batches import model as batch_model
 from heavylift.errors import HeavyliftError, RequestError, TransientError
 from heavylift.limits import ATTEMPTS_MAX
 from heavylift.records import DUE_SHARDS, Change, FileRecord
@@ -87,6 +89,9 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
                 note(settle(record, backlog))
                 if not go_on():
                     return
+            for key in page:
+                if key["sk"] == batch_model.SORT_KEY and go_on():
+                    note(_settle_batch(*records.batch_of(key["pk"]), go_on))
             if start is None:
                 break
 
@@ -120,6 +125,19 @@ def settle(record: FileRecord, backlog: Backlog) -> str:
         logger().exception("could not settle a file", file_id=record.file_id, step=step.do)
         return "refused"
     return step.do
+
+
+def _settle_batch(tenant: str, batch_id: str, go_on: Callable[[], bool]) -> str:
+    """Do what one batch needs now; what was done."""
+    try:
+        done = closing.settle_due(tenant, batch_id, lambda: 1.0 if go_on() else 0.0)
+    except HeavyliftError as error:
+        logger().warning("could not settle a batch now", batch_id=batch_id, code=error.code)
+        return "postponed"
+    except ClientError:
+        logger().exception("could not settle a batch", batch_id=batch_id)
+        return "refused"
+    return done if done == "nothing" else f"batch_{done}"
 
 
 def wake(record: FileRecord, stage: str) -> None:
