@@ -8,8 +8,9 @@ all is quiet: one final state, the right one; the right bytes, once; every objec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +21,7 @@ from heavylift import keys, life, records
 from heavylift.errors import HeavyliftError
 from heavylift.states import FINAL, STORED, State
 from tests.doubles.answers import refusal
-from tests.doubles.gate import Around, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
 from tests.doubles.samples import EMPTY, PICTURE, SMALL_PICTURE, TEXT, Sample
 from tests.doubles.world import DERIVED, STAGING, STORE, World
 
@@ -54,6 +55,7 @@ class Life(RuleBasedStateMachine):
         self.world = World(self.monkeypatch)
         self.models: dict[str, Model] = {}
         self.disturbed = 0
+        self.strangers: list[str] = []
 
     def teardown(self) -> None:
         try:
@@ -166,6 +168,48 @@ class Life(RuleBasedStateMachine):
         if message is not None:
             with self.disturbed_by(disturbance):
                 self.world.deliver(message)
+
+    @rule(
+        number=st.integers(1, 12),
+        after=st.booleans(),
+        asleep_s=st.sampled_from([0.0, 400.0, 1_000.0]),
+        meanwhile=st.sampled_from(["work", "sweep", "cancel", "delete", "retry", "complete"]),
+        file_id=files,
+    )
+    def a_worker_sleeps(self, number: int, after: bool, asleep_s: float, meanwhile: str, file_id: str) -> None:
+        """At one call a worker stands still, within its lease or past it, and the world goes on."""
+        message = self.world.queues.receive()
+        if message is None:
+            return
+        others = {
+            "work": lambda: self.work(False, None),
+            "sweep": lambda: self.sweep(None),
+            "cancel": lambda: self.cancel(file_id, None),
+            "delete": lambda: self.delete(file_id, None),
+            "retry": lambda: self.retry(file_id, True, None),
+            "complete": lambda: self.complete(file_id, None),
+        }
+
+        def around(call: Call, run: Callable[[], Any]) -> Any:
+            if call.number != number:
+                return run()
+            self.world.gate.around = None
+            answer = run() if after else None
+            self.world.clock.advance(asleep_s)
+            self.world.announce(copies=2)
+            others[meanwhile]()
+            return answer if after else run()
+
+        self.disturbed += 1
+        self.world.gate.restart(around)
+        self.world.deliver(message)
+        self.world.gate.around = None
+
+    @rule(number=st.integers(1, 8), sample=st.sampled_from(SAMPLES))
+    def a_killed_initiate(self, number: int, sample: Sample) -> None:
+        """Nobody learns of its session; what it began must go."""
+        with self.disturbed_by(("kill_before", number)):
+            self.strangers.append(self.world.initiate(sample.name, sample.data))
 
     @rule(disturbance=disturbances)
     def sweep(self, disturbance: tuple[str, int] | None) -> None:
