@@ -27,7 +27,7 @@ from tests.doubles import events
 from tests.doubles.bus import BUS, FakeBus
 from tests.doubles.gate import Gate, Killed
 from tests.doubles.queues import FakeQueues, Message
-from tests.doubles.s3 import FakeS3, Object, sha256_base64
+from tests.doubles.s3 import FakeS3, Object, crc32_base64, sha256_base64
 from tests.doubles.table import FakeTable
 
 STAGING, STORE, DERIVED = "heavylift-staging", "heavylift-store", "heavylift-derived"
@@ -260,6 +260,7 @@ class World:
         assert self.s3.buckets[STORE][key].body == data
         assert self.s3.versions_made[STORE, key] == 1
         assert record.store_etag == self.s3.buckets[STORE][key].etag
+        assert record.checksums["crc32"] == crc32_base64(data)
         assert len(self.s3.uploads) <= orphan_uploads, self.s3.uploads
         shown = {picture["key"] for picture in record.thumbnails}
         there = {key for key in self.s3.buckets[DERIVED] if key.startswith("thumbnails/")}
