@@ -73,7 +73,9 @@ def delete_file(caller: Caller, file_id: str) -> dict[str, Any]:
 
 def _delete(caller: Caller, file_id: str) -> FileRecord:
     def decide(record: FileRecord) -> Change | None:
-        return records.transition(record, Event.DELETE, time.time(), caller.user or "client")
+        if record.status is State.DELETED:
+            return None
+        return records.transition(record, Event.DELETE, time.time(), caller.user or "client", thumbnails=())
 
     return life.update(caller.tenant, file_id, decide)
 
