@@ -272,6 +272,15 @@ def live_batches(world: World) -> None:
     world.pump()
     client.list([1])
     assert client.look()["final"] is True
+    # The batch is cancelled, and whoever did it was killed before he looked for its files.
+    client.begin()
+    client.list()
+    _, upload = client.begin_upload(2)
+    world.put(upload["upload_id"], PICTURE.data)
+    world.complete(upload["upload_id"])
+    store.update("acme", client.batch_id, lambda batch: replace(batch, status=BatchStatus.CANCELLED, version=9))
+    world.pump()
+    assert world.status(client.file_id(2)) == "cancelled"
     # Nobody but the reader is left to end it.
     client.files = {1: (TEXT.name, TEXT.data)}
     client.begin()
