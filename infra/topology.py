@@ -239,7 +239,11 @@ FUNCTIONS = (
             Route("PUT", "/v1/batches/{id}/manifest/{page}"),
         ),
         allows=(
-            Allow(("s3:PutObject", "s3:AbortMultipartUpload"), ("staging/in/*", "staging/dicom/*")),
+            # Of two that begin the same member's upload the later one aborts its own.
+            Allow(
+                ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+                ("staging/in/*", "staging/dicom/*"),
+            ),
             Allow(
                 (
                     "dynamodb:GetItem",

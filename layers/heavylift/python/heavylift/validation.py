@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from heavylift import assembly, dynamo, keys, life, queue, records, s3, work
+from heavylift import assembly, dynamo, keys, life, purging, queue, records, s3, work
 from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
@@ -34,7 +34,10 @@ SERVED_KINDS = frozenset({"image"})  # what thumbnail makes something of; every 
 def take(delivery: Delivery) -> None:
     """Settle one message of the queue ``validate``."""
     found = _awaited(delivery)
-    if found is None or (found.status is State.STAGED and members.withdrawn(found)):
+    if found is None:
+        return
+    if found.status is State.STAGED and members.withdrawn(found):
+        purging.release(found)
         return
     lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
     hop = delivery.message.hop if isinstance(delivery.message, queue.Continuation) else 0

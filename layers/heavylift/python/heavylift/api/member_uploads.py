@@ -89,6 +89,8 @@ def _begin(record: FileRecord) -> FileRecord:
             s3.abort_multipart(settings().staging_bucket, mine.key, mine.s3_upload_id)
         return there
     if members.withdrawn(mine):
+        if mine.s3_upload_id:
+            s3.abort_multipart(settings().staging_bucket, mine.key, mine.s3_upload_id)
         raise RequestError("state_conflict", "The batch was cancelled at the same moment.", status="cancelled")
     return mine
 

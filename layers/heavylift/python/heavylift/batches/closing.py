@@ -163,8 +163,9 @@ def clear(batch: Batch, seconds_left: SecondsLeft) -> Batch:
         for record in page:
             if seconds_left() <= 0:
                 return batch  # still due
-            if not record.final:
-                members.drop(record, "batch")
+            after_cancel = record if record.final else members.cancelled(record, "batch")
+            if after_cancel.status is State.CANCELLED and after_cancel.purged_at is None:
+                purging.settle(after_cancel)
         if after is None:
             break
     staging = settings().staging_bucket

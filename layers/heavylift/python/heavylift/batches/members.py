@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
-from heavylift import assembly, keys, life, purging, records, s3, work
+from heavylift import assembly, keys, life, records, s3, work
 from heavylift.batches import model, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch, BatchStatus
@@ -119,9 +119,9 @@ def take_up(tenant: str, file_id: str, lane: str | None, *, last_try: bool, by: 
 
 
 def withdrawn(record: FileRecord) -> bool:
-    """Whether the batch of a record that is about to be worked on has gone meanwhile; then the member goes too.
+    """Whether the batch of a record that is about to be worked on has gone meanwhile; then the member is cancelled.
 
-    Never for a file by itself.
+    What it left in S3 is the caller's to delete. Never for a file by itself.
     """
     member = member_of(record.file_id)
     if member is None:
@@ -129,12 +129,12 @@ def withdrawn(record: FileRecord) -> bool:
     batch = store.find(record.tenant, member[0])
     if batch is not None and batch.status not in model.GONE:
         return False
-    drop(record, "batch")
+    cancelled(record, "batch")
     return True
 
 
-def drop(record: FileRecord, by: str) -> FileRecord:
-    """Cancel a member and delete what it left in S3; one that is beyond cancelling is left alone."""
+def cancelled(record: FileRecord, by: str) -> FileRecord:
+    """The member after it was cancelled; one that is beyond cancelling is left alone."""
 
     def decide(current: FileRecord) -> Change | None:
         if current.final:
@@ -142,11 +142,10 @@ def drop(record: FileRecord, by: str) -> FileRecord:
         return records.transition(current, Event.CANCEL, time.time(), by)
 
     try:
-        after = life.update(record.tenant, record.file_id, decide)
+        return life.update(record.tenant, record.file_id, decide)
     except RequestError as error:
         logger().info("a member is beyond cancelling", file_id=record.file_id, status=error.facts.get("status"))
         return record
-    return purging.settle(after) if after.status is State.CANCELLED and after.purged_at is None else after
 
 
 def _refuse(batch: Batch | None, key: str, n: int, code: str) -> None:
