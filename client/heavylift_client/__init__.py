@@ -1,6 +1,7 @@
 """The Python client of heavylift: uploads, downloads and the ``heavylift`` command."""
 
 from heavylift_client.api import ApiError
+from heavylift_client.batches import BatchUpload
 from heavylift_client.client import Client
 from heavylift_client.download import Download
 from heavylift_client.errors import (
@@ -22,6 +23,7 @@ from heavylift_client.transfers import Hooks
 __all__ = [
     "AnswerError",
     "ApiError",
+    "BatchUpload",
     "ChecksumMismatch",
     "Client",
     "ClientError",

@@ -116,11 +116,19 @@ class Api:
         self.patience_s = patience_s
 
     def call(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None, once: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        once: bool = False,
+        key: str | None = None,
     ) -> Answer:
         """One call, tried again with full jitter while the world is at fault.
 
-        ``once`` adds an Idempotency-Key, so that a repeat of a lost answer does nothing twice.
+        ``once`` adds an Idempotency-Key, so that a repeat of a lost answer does nothing twice; ``key`` is one
+        that an earlier process may have used.
         Raises ApiError, NetworkError (patience ran out), AnswerError, Stopped.
         """
         url = self._base + path
@@ -132,8 +140,8 @@ class Api:
         if body is not None:
             payload = json.dumps(body, separators=(",", ":")).encode()
             headers["content-type"] = "application/json"
-        if once:
-            headers["idempotency-key"] = str(uuid.uuid4())
+        if once or key is not None:
+            headers["idempotency-key"] = key or str(uuid.uuid4())
         tries, since, renewed = 0, self._clock.now(), False
         while True:
             headers["authorization"] = f"Bearer {self._bearer()}"

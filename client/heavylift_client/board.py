@@ -17,6 +17,7 @@ from heavylift_client import plan as plans
 from heavylift_client.api import ApiError
 from heavylift_client.backoff import Clock
 from heavylift_client.errors import ClientError, NetworkError
+from heavylift_client.pace import Pace
 from heavylift_client.plan import Part
 from heavylift_client.results import Result
 from heavylift_client.sources import Item
@@ -30,14 +31,14 @@ SIGNED_TWICE_MAX = 3  # a URL that is old on arrival is used nevertheless
 class Board:
     """The state of one run. Thread-safe."""
 
-    def __init__(self, *, concurrency: int, wait: bool, clock: Clock, stop: threading.Event, hooks: Hooks) -> None:
+    def __init__(self, *, pace: Pace, wait: bool, clock: Clock, stop: threading.Event, hooks: Hooks) -> None:
         self.stop = stop
+        self.pace = pace
         self.hooks = hooks
         self.results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
         """What ended; None when there will be no more."""
         self.hopeless: ClientError | None = None
         """An error that every further file would meet too."""
-        self._concurrency = concurrency
         self._wait = wait
         self._clock = clock
         self._condition = threading.Condition(threading.RLock())
@@ -171,9 +172,7 @@ class Board:
             return transfer, transfer.plan.part(number)
 
     def _may_hash(self) -> bool:
-        return bool(self._hashing) and self._ahead < plans.parts_ahead(
-            self._hashing[0].plan.part_size, self._concurrency
-        )
+        return bool(self._hashing) and self._ahead < plans.parts_ahead(self._hashing[0].plan.part_size, self.pace.limit)
 
     def hashed(self, transfer: Transfer, number: int, digest: str) -> None:
         """A part's digest is known: it can be signed."""
@@ -190,9 +189,8 @@ class Board:
 
         Waiting for that is what makes batches, and keeps URLs young.
         """
-        low_water = (self._concurrency + 1) // 2
         with self._condition:
-            while self._wait_for(lambda: bool(self._to_sign) and len(self._ready) < low_water):
+            while self._wait_for(lambda: bool(self._to_sign) and len(self._ready) < (self.pace.limit + 1) // 2):
                 transfer = self._to_sign[0][0]
                 chosen = [job for job in self._to_sign if job[0] is transfer][: plans.SIGN_PARTS_MAX]
                 numbers = {number: twice for _, number, twice in chosen}
@@ -210,18 +208,27 @@ class Board:
     # senders
 
     def job(self) -> Job | None:
-        """The next part to send. One whose URL grew old meanwhile goes back to the signer."""
+        """The next part to send, with a place on the wire; one whose URL grew old goes back to the signer.
+
+        The place is given back by whoever got the job (``pace.leave``).
+        """
         with self._condition:
-            while self._wait_for(lambda: bool(self._ready)):
+            while self._wait_for(lambda: self._has_fresh_job() and self.pace.try_enter()):
                 job = self._ready.popleft()
                 self._condition.notify_all()  # the signer watches how many are left
-                if not job.transfer.unsent:
-                    continue
-                if self.is_stale(job.signed) and job.signed_twice < SIGNED_TWICE_MAX:
-                    self._to_sign.appendleft((job.transfer, job.number, job.signed_twice + 1))
-                    continue
                 return job
             return None
+
+    def _has_fresh_job(self) -> bool:
+        while self._ready:
+            job = self._ready[0]
+            if job.transfer.unsent and not (self.is_stale(job.signed) and job.signed_twice < SIGNED_TWICE_MAX):
+                return True
+            self._ready.popleft()
+            if job.transfer.unsent:
+                self._to_sign.appendleft((job.transfer, job.number, job.signed_twice + 1))
+            self._condition.notify_all()
+        return False
 
     def is_stale(self, signed: SignedUrl) -> bool:
         """Whether a URL is about to die."""

@@ -11,16 +11,16 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heavylift_client import show
-from heavylift_client.errors import ClientError, SourceError, Stopped
-from heavylift_client.sources import Item, item_of, regular_files
+from heavylift_client.errors import ClientError, Stopped
+from heavylift_client.pace import FIRST, MOST
+from heavylift_client.sources import item_of
 
 if TYPE_CHECKING:
     from heavylift_client.client import Client
-    from heavylift_client.results import Result
 
 WELL, NOT_WELL, USAGE, INTERRUPTED = 0, 1, 2, 130
 # Commands of the local stack, which need not be installed where only the client is.
@@ -95,7 +95,12 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     put.add_argument("--logical-id")
     put.add_argument("--metadata", action="append", default=[], metavar="K=V", type=_pair)
     put.add_argument("--rules", metavar="FILE", help="validation rules, JSON")
-    put.add_argument("--concurrency", type=_concurrency, default=4, metavar="N", help="parts on the wire (default 4)")
+    put.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        metavar="N",
+        help=f"parts on the wire, at most (default: found by measuring, {FIRST} to {MOST})",
+    )
     put.add_argument("--no-wait", action="store_true", help="end when the bytes are there")
     _add_patience(put)
 
@@ -178,45 +183,56 @@ def _add_patience(parser: argparse.ArgumentParser) -> None:
 def _put(args: argparse.Namespace) -> int:
     from heavylift_client.client import declare
 
-    declared = declare(
-        kind=args.kind,
-        type=args.type,
-        data_type=args.data_type,
-        description=args.description,
-        logical_id=args.logical_id,
-        metadata=dict(args.metadata),
-        rules=_rules(args.rules),
-    )
+    said = {
+        "kind": args.kind,
+        "type": args.type,
+        "data_type": args.data_type,
+        "description": args.description,
+        "logical_id": args.logical_id,
+        "metadata": dict(args.metadata),
+        "rules": _rules(args.rules),
+    }
+    declared = declare(**said)
     people = _people(args)
     progress = show.Progress(visible=people and sys.stderr.isatty(), total=0)
 
+    folders = [path for path in args.paths if os.path.isdir(path)]
+    files = [path for path in args.paths if path not in folders]
     well = True
-
-    def items() -> Iterator[Item]:
-        nonlocal well
-        for path in args.paths:
-            if os.path.isdir(path):
-                progress.notice(f"{path}: the files of this folder go up one by one, not as a batch")
-                files: Iterable[Item] = (item_of(p, declared, relative_path=r) for p, r in regular_files(path))
-            else:
-                files = (item_of(path, declared),)
-            try:
-                for item in files:
-                    progress.add_total(_size(item.path))
-                    yield item
-            except SourceError as error:  # a folder that cannot be listed; the other paths go on
-                well = False
-                progress.notice(f"{path}: {error}")
-
     try:
         with _client(args, concurrency=args.concurrency, patience_s=args.patience, progress=progress) as client:
-            results: Iterator[Result] = client.put_many(items(), wait=not args.no_wait)
-            for result in results:
+            for path in files:
+                progress.add_total(_size(path))
+            for result in client.put_many([item_of(path, declared) for path in files], wait=not args.no_wait):
                 well = well and result.ok
                 progress.line(show.put_line(result) if people else _one_line(result.line()))
+            for path in folders:
+                well = _put_folder(args, client, path, said, progress) and well
     finally:
         progress.close()
     return WELL if well else NOT_WELL
+
+
+def _put_folder(
+    args: argparse.Namespace, client: Client, path: str, said: Mapping[str, Any], progress: show.Progress
+) -> bool:
+    """A folder as a batch: a line a file, then the batch; whether all ended well."""
+    people = _people(args)
+    well = True
+    try:
+        with client.upload_batch(path, wait=not args.no_wait, **said) as batch:
+            for result in batch:
+                well = well and result.ok
+                progress.line(show.put_line(result) if people else _one_line(result.line()))
+            if batch.record is not None:
+                for line in show.facts(batch.record) if people else [_one_line(batch.record)]:
+                    progress.line(line)
+            return well and batch.ok
+    except Stopped:
+        raise
+    except ClientError as error:  # the other paths go on
+        progress.notice(f"{path}: {error}")
+        return False
 
 
 def _get(args: argparse.Namespace) -> int:
@@ -377,7 +393,7 @@ def _running_stack() -> dict[str, str] | None:
 def _client(
     args: argparse.Namespace,
     *,
-    concurrency: int = 1,
+    concurrency: int | None = None,
     patience_s: float | None = None,
     progress: show.Progress | None = None,
 ) -> Client:

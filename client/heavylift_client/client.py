@@ -24,10 +24,14 @@ from typing import TYPE_CHECKING, Any
 from heavylift_client import crc
 from heavylift_client.api import Api, ApiError, segment
 from heavylift_client.backoff import Clock, poll_s
+from heavylift_client.batches import BatchUpload
+from heavylift_client.batches.journal import Journal, key_of
+from heavylift_client.batches.run import Run, Said, Tools
 from heavylift_client.download import Download, Expected, Fetcher, download, expected_of
 from heavylift_client.errors import AnswerError, ClientError, NoSession, Stopped
+from heavylift_client.pace import Pace
 from heavylift_client.results import Result
-from heavylift_client.sources import Declared, Item, item_of, regular_files
+from heavylift_client.sources import Declared, Item, item_of
 from heavylift_client.transfers import Hooks, SignedUrl, signed_url
 from heavylift_client.transport import TIMEOUT_S, Transport
 from heavylift_client.upload import upload
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 Path = str | bytes | os.PathLike[str]
 Results = Generator[Result, None, None]
+DOWNLOAD_CONCURRENCY = 4
 PAGE_MAX = 100  # the API's own limit for one page
 # Before its bytes are all there, the session knows more about an upload than the file's record.
 STILL_UPLOADING = frozenset({"created", "uploading", "assembling"})
@@ -46,8 +51,9 @@ class Client:
     """One tenant's API.
 
     ``token``: a bearer token, or a function that returns a fresh one. ``concurrency``: parts on the wire at
-    once. ``patience_s``: how long the API or the store may be away before a call gives up. Not for sharing
-    between threads, but for ``stop``, which may come from anywhere.
+    once, at most; by default the best number from 4 to 16 is found on the way. There are fewer while the store
+    asks for less. ``patience_s``: how long the API or the store may be away before a call gives up. Not for
+    sharing between threads, but for ``stop``, which may come from anywhere.
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class Client:
         api: str,
         token: str | Callable[[], str],
         *,
-        concurrency: int = 4,
+        concurrency: int | None = None,
         patience_s: float = 600.0,
         timeout_s: float = TIMEOUT_S,
         max_part_size: int | None = None,
@@ -114,12 +120,39 @@ class Client:
         said = declare(**declared)
         return self._upload((p if isinstance(p, Item) else item_of(p, said) for p in paths), wait=wait)
 
-    def put_folder(self, folder: Path, *, wait: bool = True, **declared: Any) -> Results:
-        """Upload every regular file below ``folder``, hidden ones too, each with its relative path."""
-        said = declare(**declared)
-        return self._upload(
-            (item_of(path, said, relative_path=relative) for path, relative in regular_files(folder)), wait=wait
+    def upload_batch(
+        self,
+        folder: Path,
+        *,
+        wait: bool = True,
+        facility: str | None = None,
+        state_dir: Path | None = None,
+        **declared: Any,
+    ) -> BatchUpload:
+        """Upload every regular file below ``folder``, hidden ones too, as one batch; links are not followed.
+
+        ``declared`` holds for all files: kind, type, data_type, description, logical_id, metadata, rules. The
+        same call goes on with a batch that was cut at any moment: what was done is noted in ``state_dir``
+        (``$XDG_STATE_HOME/heavylift/batches``), and only what is not there goes up. Iterate the result for each
+        file's outcome; then its ``record`` is the batch. Files over 16 MiB go up in parts. Memory: some MB,
+        whatever the number (up to 100,000) and size of the files.
+
+        Iterating raises ClientError: ``busy`` (another process uploads this folder), ``too_many_files``,
+        ``source_unreadable``, ApiError, NetworkError once patience has run out; Stopped.
+        """
+        said = Said(declare(**declared), facility)
+        root = os.fsdecode(folder)
+        journal = Journal(key_of(self._url, root, said.body()), None if state_dir is None else os.fsdecode(state_dir))
+        tools = Tools(
+            self._new_transport,
+            self._new_api,
+            self._clock,
+            self._hooks,
+            self._patience_s,
+            self._concurrency,
+            self._max_part_size,
         )
+        return BatchUpload(Run(root, said, tools, self._stop, journal, wait), journal)
 
     def resume(self, path: Path, *, wait: bool = True) -> Result:
         """Go on with the open session of this file. Raises NoSession if there is none.
@@ -138,7 +171,7 @@ class Client:
                 items,
                 api=api,
                 transport=transport,
-                concurrency=self._concurrency,
+                pace=Pace(self._concurrency, self._clock),
                 wait=wait,
                 clock=self._clock,
                 stop=stop,
@@ -268,8 +301,37 @@ class Client:
         return self._body("POST", f"/v1/uploads/{segment(upload_id)}/retry", body=body, once=True)
 
     def cleanup(self, hours_old: float) -> dict[str, Any]:
-        """Delete failed uploads older than so many hours: {"deleted": n}."""
-        return self._body("DELETE", "/v1/uploads", query={"status": "failed", "hours_old": f"{hours_old:g}"})
+        """Delete failed uploads older than so many hours, all of them: {"deleted": n}.
+
+        The API deletes as many as it can in one call and says whether there are ``more``.
+        """
+        deleted = 0
+        while True:
+            body = self._body("DELETE", "/v1/uploads", query={"status": "failed", "hours_old": f"{hours_old:g}"})
+            deleted += int(body.get("deleted") or 0)
+            if not body.get("more"):
+                return {**body, "deleted": deleted}
+            if self._stop.is_set():
+                raise Stopped
+
+    def delete_file(self, file_id: str) -> dict[str, Any]:
+        """Delete a file with all that was made of it; its record stays for a while as ``deleted``."""
+        return self._body("DELETE", f"/v1/files/{segment(file_id)}")
+
+    def batch(self, batch_id: str, *, wait_s: float | None = None) -> dict[str, Any]:
+        """``GET /v1/batches/{id}``; with ``wait_s`` (at most 25) once it has ended or that time is over."""
+        return self._body("GET", f"/v1/batches/{segment(batch_id)}", query={"wait": wait_s})
+
+    def batch_files(self, batch_id: str) -> Iterator[dict[str, Any]]:
+        """Every member of a batch with its verdict, by number, all pages."""
+        token: str | None = None
+        while True:
+            query = {"limit": PAGE_MAX, "next_token": token}
+            page = self._body("GET", f"/v1/batches/{segment(batch_id)}/files", query=query)
+            yield from page.get("items") or ()
+            token = page.get("next_token")
+            if not token:
+                return
 
     def stats(self) -> dict[str, Any]:
         """``GET /v1/stats``."""
@@ -338,7 +400,7 @@ class Client:
                 expected,
                 Fetcher(transport, sign, clock=self._clock, stop=stop, patience_s=self._patience_s),
                 transport=transport,
-                concurrency=self._concurrency,
+                concurrency=self._concurrency or DOWNLOAD_CONCURRENCY,
                 stop=stop,
                 hooks=self._hooks,
             )

@@ -13,12 +13,12 @@ from heavylift_client import plan as plans
 from heavylift_client.api import Answer, Api, ApiError, segment
 from heavylift_client.backoff import Clock
 from heavylift_client.board import Board
-from heavylift_client.errors import AnswerError, ClientError, NoSession, SourceError, Stopped
+from heavylift_client.errors import AnswerError, ClientError, NoSession, SourceChanged, SourceError, Stopped
 from heavylift_client.fingerprint import fingerprint
 from heavylift_client.plan import Part, PartPlan, Received
 from heavylift_client.results import Result
-from heavylift_client.sources import Item, Source, look, opened, part_sha256
-from heavylift_client.transfers import Hooks, Transfer, signed_url
+from heavylift_client.sources import Item, Membership, Source, look, opened, part_sha256
+from heavylift_client.transfers import Hooks, Transfer, failed, signed_url
 
 CANDIDATES_MAX = 5  # open sessions of one file that are worth a look
 READERS = 2  # see upload.HASHERS
@@ -82,6 +82,8 @@ class Feeder:
             if self.board.hopeless is not None:
                 raise self.board.hopeless
             source = look(item.path)
+            if item.member is not None:
+                return self._prepare_member(item, item.member, source, fresh=fresh)
             entry: dict[str, Any] = {"client_id": "", "name": item.name, "size": source.size, "checksum": "sha256"}
             entry |= item.declared.entry()
             if item.relative_path is not None:
@@ -103,7 +105,54 @@ class Feeder:
             self.board.never_began(item, error)
             return None
 
+    def _prepare_member(self, item: Item, member: Membership, source: Source, *, fresh: bool) -> Prepared | None:
+        """The same for a member of a batch: its id is known, so nothing has to be searched for."""
+        if (source.size, source.mtime_ns) != (member.size, member.mtime_ns):
+            raise SourceChanged("the file changed while its batch was being uploaded")
+        if member.begun and not fresh and self._go_on_member(item, member, source):
+            return None
+        entry: dict[str, Any] = {"client_id": "", "name": item.name, "size": source.size, "checksum": "sha256"}
+        entry |= {"batch_id": member.batch_id, "n": member.n} | item.declared.entry()
+        if item.relative_path is not None:
+            entry["relative_path"] = item.relative_path
+        return Prepared(item, source, entry, None)
+
     # going on
+
+    def _go_on_member(self, item: Item, member: Membership, source: Source) -> bool:
+        """Go on with what an earlier run of the batch sent of this file; False if there is nothing yet."""
+        upload_id = f"{member.batch_id}-{member.n:06d}"
+        try:
+            record = self.api.call("GET", f"/v1/uploads/{segment(upload_id)}", query={"parts": "true"}).body or {}
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        status = str(record.get("status"))
+        if status == "created":
+            return False
+        if status != "uploading":
+            ended = Result(
+                item.path,
+                item.name,
+                status,
+                upload_id=upload_id,
+                file_id=upload_id,
+                size=source.size,
+                relative_path=item.relative_path,
+                bytes_resumed=source.size,
+                waited=False,
+                batch_id=member.batch_id,
+                n=member.n,
+            )
+            self.hooks.on_resumed(source.size)
+            self.board.results.put(ended)
+            return True
+        fit = plans.joinable(record, source.size)
+        if fit is None or not self._same_bytes(source, fit[1]):
+            raise SourceChanged("the file is not the one of which parts were uploaded before")
+        self._join(item, source, upload_id, *fit)
+        return True
 
     def _go_on(self, item: Item, source: Source, mark: str) -> bool:
         """Go on with an open session of this very file, if there is one. Received parts are proven first."""
@@ -203,14 +252,8 @@ class Feeder:
 def _refused(prepared: Prepared, problem: Mapping[str, Any]) -> Result:
     """A file that the server will not take."""
     message = problem.get("detail") or problem.get("title") or problem.get("message") or "the API gave no reason"
-    return Result(
-        prepared.item.path,
-        prepared.item.name,
-        "rejected",
-        size=prepared.source.size,
-        failure={"code": problem.get("code", "refused"), "message": message},
-        relative_path=prepared.item.relative_path,
-    )
+    error = ClientError(str(problem.get("code", "refused")), str(message))
+    return failed(prepared.item, error, prepared.source.size, status="rejected")
 
 
 def _fingerprint(source: Source) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 # What counts as "every file ended well".
 WELL = frozenset({"completed"})
+# A member of a batch may also be nothing that the batch is about, or be there already.
+WELL_IN_A_BATCH = WELL | {"skipped", "duplicate"}
 # All bytes are proven in staging, and nobody waited for what follows.
 WELL_WITHOUT_WAITING = frozenset({"assembling", "staged", "validating", "scanning", "promoting", "fresh", "processing"})
 
@@ -35,11 +37,15 @@ class Result:
     upload_s: float | None = None
     waited: bool = True
     record: Mapping[str, Any] | None = field(default=None, repr=False)
+    batch_id: str | None = None
+    n: int | None = None
+    """Its number in the batch."""
 
     @property
     def ok(self) -> bool:
         """True if the file ended well; without waiting, if all its bytes arrived."""
-        return self.status in WELL or (not self.waited and self.status in WELL_WITHOUT_WAITING)
+        well = WELL if self.batch_id is None else WELL_IN_A_BATCH
+        return self.status in well or (not self.waited and self.status in WELL_WITHOUT_WAITING)
 
     def line(self) -> dict[str, Any]:
         """The JSON line of ``heavylift put``."""
@@ -54,6 +60,8 @@ class Result:
             "bytes_resumed": self.bytes_resumed,
             "upload_s": None if self.upload_s is None else round(self.upload_s, 3),
         }
+        if self.batch_id is not None:
+            line["batch_id"] = self.batch_id
         if self.relative_path is not None:
             line["relative_path"] = self.relative_path
         if self.failure:

@@ -13,7 +13,7 @@ from heavylift_client.plan import Part
 from heavylift_client.sources import check_unchanged, opened, part_sha256
 from heavylift_client.transfers import Hooks, Job, SignedUrl, Transfer, outcome, signed_url
 from heavylift_client.transport import Transport
-from heavylift_client.verdict import Act, Answer, Tries, in_words, judge, read_answer
+from heavylift_client.verdict import Act, Answer, Tries, asks_for_less, in_words, judge, read_answer
 
 MISSING_ROUNDS_MAX = 3
 ASKS_MAX = 3
@@ -146,8 +146,11 @@ class Sender:
             if act is not Act.BACK_OFF or hidden or self.board.is_stale(signed):
                 digests = {part.number: self.board.digest(transfer, part.number)}
                 signed = self._sign(transfer, digests)[part.number]
+            if not self.board.pace.enter(self.board.stop):
+                raise Stopped
 
     def _put(self, transfer: Transfer, part: Part, signed: SignedUrl) -> Answer:
+        """One try, with a place on the wire that is given back here."""
         sent = 0
 
         def count(size: int) -> None:
@@ -166,6 +169,7 @@ class Sender:
         except NetworkError as error:
             answer = Answer(None, "", error.message)
         finally:
+            self.board.pace.leave(sent, slow_down=asks_for_less(answer))
             if not answer.well:
                 self.board.unmoved(transfer, sent)
         return answer

@@ -157,7 +157,7 @@ class Progress:
 
     def hooks(self) -> Hooks:
         """For a client."""
-        return Hooks(self._moved, self._resumed, self.notice)
+        return Hooks(self._moved, self._resumed, self.notice, self.add_total)
 
     def _moved(self, size: int) -> None:
         if self._bar is not None:

@@ -46,6 +46,17 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """A file's place in a batch, and how it was listed there. ``begun``: an earlier run may have sent some of it."""
+
+    batch_id: str
+    n: int
+    size: int
+    mtime_ns: int
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One file to upload: where it lies and what to call it."""
 
@@ -53,6 +64,7 @@ class Item:
     name: str
     declared: Declared = Declared()
     relative_path: str | None = None
+    member: Membership | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +117,7 @@ def look(path: str) -> Source:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
     try:
         status = os.fstat(fd)
     finally:
@@ -123,7 +135,7 @@ def opened(source: Source) -> Iterator[int]:
     except FileNotFoundError:
         raise SourceChanged("the file vanished while it was being uploaded") from None
     except OSError as error:
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
     try:
         check_unchanged(fd, source)
         yield fd
@@ -155,7 +167,7 @@ def part_sha256(source: Source, part: Part, stop: threading.Event) -> str:
             try:
                 data = os.pread(fd, min(READ_BYTES, end - offset), offset)
             except OSError as error:
-                raise _unreadable(error) from None
+                raise unreadable(error) from None
             if not data:
                 raise SourceChanged(f"the file ends at byte {offset}, where {end} were expected")
             digest.update(data)
@@ -164,29 +176,7 @@ def part_sha256(source: Source, part: Part, stop: threading.Event) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
-def regular_files(folder: str | bytes | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """(path, path relative to the folder with ``/``) of every regular file below, hidden ones too, in name order.
-
-    Links are not followed: they may lead out of the folder or round in circles.
-    """
-    root = os.fsdecode(folder)
-    pending = [("", root)]
-    while pending:
-        prefix, here = pending.pop()
-        try:
-            with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            raise _unreadable(error) from None
-        below = []
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                below.append((f"{prefix}{entry.name}/", entry.path))
-            elif entry.is_file(follow_symlinks=False):
-                yield entry.path, label(prefix + entry.name)
-        pending.extend(reversed(below))
-
-
-def _unreadable(error: Exception) -> SourceError:
+def unreadable(error: Exception) -> SourceError:
+    """What the system said about a file, as our error."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return SourceError("source_unreadable", f"the file cannot be read: {reason}")

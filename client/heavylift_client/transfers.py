@@ -25,6 +25,8 @@ class Hooks:
     """Bytes that were there already."""
     notice: Callable[[str], None] = lambda _: None
     """A sentence for the person who waits."""
+    on_listed: Callable[[int], None] = lambda _: None
+    """Bytes of a folder that was listed: so many more are to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,22 @@ def signed_url(entry: Mapping[str, Any], answer: Answer) -> SignedUrl:
     return SignedUrl(entry["url"], dict(entry.get("headers") or {}), stale_at)
 
 
-def failed(item: Item, error: ClientError, size: int | None = None) -> Result:
+def failed(item: Item, error: ClientError, size: int | None = None, *, status: str = "failed") -> Result:
     """The result of a file that never got a session."""
     failure = {"code": error.code, "message": error.message}
-    return Result(item.path, item.name, "failed", size=size, failure=failure, relative_path=item.relative_path)
+    return Result(
+        item.path,
+        item.name,
+        status,
+        size=size,
+        failure=failure,
+        relative_path=item.relative_path,
+        **_membership(item),
+    )
+
+
+def _membership(item: Item) -> dict[str, Any]:
+    return {} if item.member is None else {"batch_id": item.member.batch_id, "n": item.member.n}
 
 
 def outcome(
@@ -118,4 +132,5 @@ def outcome(
         upload_s=transfer.upload_s,
         waited=waited,
         record=record,
+        **_membership(transfer.item),
     )

@@ -1,7 +1,7 @@
 """All network I/O of the client: persistent connections, ranges of files out, ranges of objects in.
 
-One connection per thread and host. Nothing here decides what an answer means, and no message holds a URL:
-a presigned one is a key to the object.
+As many connections to a host as there are requests at the same time. Nothing here decides what an answer means, and no
+message holds a URL: a presigned one is a key to the object.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Transport:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: set[http.client.HTTPConnection] = set()
+        self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
         self._aborted = False
 
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
@@ -90,8 +91,11 @@ class Transport:
                 if body:
                     connection.send(body)
                 return self._answer(connection, target)
+            except ClientError:
+                self._drop(connection)
+                raise
             except (OSError, http.client.HTTPException) as error:
-                self._drop(target)
+                self._drop(connection)
                 # A server may close an idle connection just as we use it: that says nothing about the request.
                 if not (reused and isinstance(error, (ConnectionError, http.client.RemoteDisconnected))):
                     raise self._network_error(error) from None
@@ -120,15 +124,12 @@ class Transport:
                     complete = True
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it may have answered before it hung up: look
-            reply = self._answer(connection, target)
-            if not complete:
-                self._drop(target)
-            return reply
+            return self._answer(connection, target, reusable=complete)
         except ClientError:
-            self._drop(target)  # half a body is on the wire
+            self._drop(connection)  # half a body is on the wire
             raise
         except (OSError, http.client.HTTPException) as error:
-            self._drop(target)
+            self._drop(connection)
             raise self._network_error(error) from None
 
     def get_range(self, url: str, headers: Mapping[str, str], sink: Sink) -> Reply:
@@ -153,14 +154,13 @@ class Transport:
                 sink(buffer[:got])
             if left:
                 raise ConnectionError(f"the answer ended {left} bytes early")
-            if response.will_close:
-                self._drop(target)
+            self._done(connection, target, not response.will_close)
             return Reply(response.status, _lower(response))
         except ClientError:
-            self._drop(target)
+            self._drop(connection)
             raise
         except (OSError, http.client.HTTPException) as error:
-            self._drop(target)
+            self._drop(connection)
             raise self._network_error(error) from None
 
     def abort(self) -> None:
@@ -177,23 +177,23 @@ class Transport:
                     pass
 
     def close(self) -> None:
-        """Close the connections of all threads; to be called once those threads are done."""
+        """Close all connections; to be called once the threads that use them are done."""
         with self._lock:
             connections = list(self._open)
             self._open.clear()
+            self._idle.clear()
         for connection in connections:
             connection.close()
 
     # connections
 
     def _connection(self, target: Target) -> tuple[http.client.HTTPConnection, bool]:
-        connections = self._local.__dict__.setdefault("connections", {})
-        key = (target.scheme, target.host, target.port)
-        connection = connections.get(key)
-        if connection is not None:
+        """A connection for one request, and whether it was used before: the one that was idle for the shortest time,
+        so that there are never more of them than requests at the same time."""
+        while (connection := self._idle_one(target)) is not None:
             if connection.sock is not None and not _hung_up(connection.sock):
                 return connection, True
-            self._drop_key(key)
+            self._drop(connection)
         if target.scheme == "https":
             connection = http.client.HTTPSConnection(
                 target.host, target.port, timeout=self._timeout_s, context=self._ssl_context
@@ -204,18 +204,22 @@ class Transport:
             if self._aborted:
                 raise NetworkError("the connections were closed")
             self._open.add(connection)
-        connections[key] = connection
         return connection, False
 
-    def _drop(self, target: Target) -> None:
-        self._drop_key((target.scheme, target.host, target.port))
+    def _idle_one(self, target: Target) -> http.client.HTTPConnection | None:
+        with self._lock:
+            idle = self._idle.get((target.scheme, target.host, target.port))
+            return idle.pop() if idle else None
 
-    def _drop_key(self, key: tuple[str, str, int]) -> None:
-        connection = self._local.__dict__.setdefault("connections", {}).pop(key, None)
-        if connection is not None:
-            connection.close()
-            with self._lock:
-                self._open.discard(connection)
+    def _keep(self, connection: http.client.HTTPConnection, target: Target) -> None:
+        """The request is over and the connection can carry another."""
+        with self._lock:
+            self._idle.setdefault((target.scheme, target.host, target.port), []).append(connection)
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        connection.close()
+        with self._lock:
+            self._open.discard(connection)
 
     # the wire
 
@@ -234,22 +238,31 @@ class Transport:
             connection.putheader("content-length", str(size))
         connection.endheaders()
 
-    def _answer(self, connection: http.client.HTTPConnection, target: Target) -> Reply:
-        return self._read(connection, connection.getresponse(), target)
+    def _answer(self, connection: http.client.HTTPConnection, target: Target, *, reusable: bool = True) -> Reply:
+        return self._read(connection, connection.getresponse(), target, reusable=reusable)
 
     def _read(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, target: Target
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        target: Target,
+        *,
+        reusable: bool = True,
     ) -> Reply:
         body = response.read(BODY_MAX_BYTES + 1)
         if len(body) > BODY_MAX_BYTES:
-            self._drop(target)
             raise AnswerError(f"an answer is larger than {BODY_MAX_BYTES} bytes")
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         reply = Reply(response.status, _lower(response), body)
-        if response.will_close:
-            self._drop(target)
+        self._done(connection, target, reusable and not response.will_close)
         return reply
+
+    def _done(self, connection: http.client.HTTPConnection, target: Target, reusable: bool) -> None:
+        if reusable:
+            self._keep(connection, target)
+        else:
+            self._drop(connection)
 
     def _sendfile(self, sock: socket.socket, fd: int, offset: int, size: int, on_bytes: Progress) -> bool:
         """True when all bytes went out; False when the server answered before that."""

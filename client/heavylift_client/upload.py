@@ -3,7 +3,7 @@
     feeder    looks at files, finds open sessions, opens new ones (groups of up to 200)
     hashers   SHA-256 of the next parts, a bounded number of parts ahead
     signer    URLs for what is hashed, many parts a call, only when the senders run low
-    senders   N of them, a connection each: the pool over (file, part)
+    senders   N of them, a connection each: the pool over (file, part); how many send at once is the pace's
     finishers complete, then wait for the verdict
 
 Memory does not depend on file or part size: at most 1 MiB of a part per thread, and the digests.
@@ -20,6 +20,7 @@ from heavylift_client.backoff import Clock
 from heavylift_client.board import Board
 from heavylift_client.errors import Stopped
 from heavylift_client.feeder import Feeder
+from heavylift_client.pace import Pace
 from heavylift_client.results import Result
 from heavylift_client.sender import Sender
 from heavylift_client.sources import Item
@@ -36,7 +37,7 @@ def upload(
     *,
     api: Api,
     transport: Transport,
-    concurrency: int,
+    pace: Pace,
     wait: bool,
     clock: Clock,
     stop: threading.Event,
@@ -50,12 +51,12 @@ def upload(
     Closing the iterator stops the work (the transport is cut and cannot be used again); running again
     resumes. Raises Stopped when ``stop`` was set from elsewhere.
     """
-    concurrency = max(1, concurrency)
-    board = Board(concurrency=concurrency, wait=wait, clock=clock, stop=stop, hooks=hooks)
+    board = Board(pace=pace, wait=wait, clock=clock, stop=stop, hooks=hooks)
+    pace.listen(board.wake)
     feeder = Feeder(api, board, clock, hooks, max_part_size, only_resume)
     sender = Sender(api, transport, board, clock, hooks, patience_s, wait)
     work: list[Callable[[], None]] = [lambda: feeder.feed(items), sender.sign_parts]
-    work += [sender.hash_parts] * HASHERS + [sender.send_parts] * concurrency + [sender.finish_files] * FINISHERS
+    work += [sender.hash_parts] * HASHERS + [sender.send_parts] * pace.most + [sender.finish_files] * FINISHERS
     crashes: list[BaseException] = []
 
     def guarded(do: Callable[[], None]) -> None:

@@ -32,6 +32,9 @@ BAD_DIGEST_MAX = 3
 NOT_WORTH_RETRYING = frozenset({501, 505})
 
 
+SLOW_DOWN_CODES = frozenset({"SlowDown", "ServiceUnavailable"})
+
+
 class Act(StrEnum):
     """What to do after an answer."""
 
@@ -110,6 +113,11 @@ def judge(answer: Answer, tries: Tries, failing_s: float, patience_s: float) -> 
 def worlds_fault(status: int | None) -> bool:
     """Whether a status alone says that the same request may succeed later."""
     return status is None or status in (408, 429) or (status >= 500 and status not in NOT_WORTH_RETRYING)
+
+
+def asks_for_less(answer: Answer) -> bool:
+    """Whether the store said that there are too many requests."""
+    return answer.code in SLOW_DOWN_CODES or answer.status in (429, 503)
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:

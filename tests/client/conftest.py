@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from heavylift_client import Client, Hooks
+from heavylift_client import Client, Hooks, Result
 from heavylift_client.backoff import Clock
 from tests.client.fake import TOKEN, Stack
 
@@ -45,10 +45,14 @@ class Told:
         self.lock = threading.Lock()
         self.bytes = 0
         self.resumed = 0
+        self.listed = 0
         self.notices: list[str] = []
 
     def hooks(self) -> Hooks:
-        return Hooks(self._moved, self._resumed, self.notices.append)
+        return Hooks(self._moved, self._resumed, self.notices.append, self._listed)
+
+    def _listed(self, size: int) -> None:
+        self.listed += size
 
     def _moved(self, size: int) -> None:
         with self.lock:
@@ -57,6 +61,20 @@ class Told:
     def _resumed(self, size: int) -> None:
         with self.lock:
             self.resumed += size
+
+
+def well(result: Result, stack: Stack, path: Path) -> None:
+    """The file ended well and the store has exactly its bytes."""
+    assert result.failure is None
+    assert result.status == "completed"
+    assert result.ok
+    assert path.read_bytes() == stack.content(str(result.upload_id))
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals of batches lie in the test's own folder, also those of commands that a test starts."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.client.fake_batches import Batches
+
 TOKEN = "secret-token-of-the-test"
 MIB = 1 << 20
 
@@ -57,6 +59,8 @@ class Stack:
         self.ttl_s = ttl_s
         self.polls_until_final = 1
         self.assembling_answers = 0
+        self.failed_uploads = 3
+        """What cleanup finds, two a call."""
         self.final_status = "completed"
         self.keep = True
         """False: parts are hashed and thrown away, for sizes that no disk should see."""
@@ -71,6 +75,7 @@ class Stack:
         self.problems: dict[str, dict[str, Any]] = {}
         """name -> problem at initiate."""
         self.connections: Counter[str] = Counter()
+        self.batches = Batches(self)
         self.api_server = _serve(ApiHandler, self)
         self.s3_server = _serve(S3Handler, self)
         self.api = f"http://127.0.0.1:{self.api_server.server_address[1]}"
@@ -243,13 +248,15 @@ class S3Handler(Handler):
                 file.write(data)
                 left -= len(data)
         sha256 = b64(digest.digest())
-        upload = stack.uploads[upload_id]
         if sha256 != claims["sha256"]:
             self._done(upload_id, number, 400)
             self.refuse(400, "BadDigest", "other bytes than signed")
             return
         with stack.lock:
-            if upload["status"] not in ("created", "uploading"):
+            upload = stack.uploads.get(upload_id, {})
+            if "member" in claims:
+                status, code = stack.batches.arrived(*claims["member"], length, sha256, str(path))
+            elif upload["status"] not in ("created", "uploading"):
                 status, code = 404, "NoSuchUpload"
             elif claims["single"] and number in upload["parts"]:
                 status, code = 412, "PreconditionFailed"
@@ -323,6 +330,9 @@ class ApiHandler(Handler):
     def do_DELETE(self) -> None:
         self._serve("DELETE")
 
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
     def say(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         self.answer(status, json.dumps(body).encode(), {"content-type": "application/json", **(headers or {})})
 
@@ -334,7 +344,8 @@ class ApiHandler(Handler):
         raw = self.rfile.read(length)
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
-        shape = re.sub(r"/(up|ar)-[0-9a-f]+", "/{id}", url.path)
+        shape = re.sub(r"/(up|ar|ba)-[0-9a-f]+(-\d{6})?", "/{id}", url.path)
+        shape = re.sub(r"/manifest/\d+", "/manifest/{page}", shape)
         stack = self.stack
         with stack.lock:
             stack.calls[f"{method} {shape}"] += 1
@@ -389,9 +400,12 @@ class ApiHandler(Handler):
             more = str(first + limit) if first + limit < len(every) else None
             return 200, {"items": every[first : first + limit], "next_token": more}, {}
         if route == "DELETE /v1/uploads":
-            return 200, {"deleted": 3, "query": query}, {}
+            stack.failed_uploads, deleted = max(0, stack.failed_uploads - 2), min(2, stack.failed_uploads)
+            return 200, {"deleted": deleted, "more": stack.failed_uploads > 0, "query": query}, {}
         if route == "GET /v1/stats":
             return 200, {"active_uploads": 0, "total": len(stack.uploads), "as_of": iso(0)}, {}
+        if path.startswith("/v1/batches"):
+            return stack.batches.route(method, path, query, body)
         if upload is None:
             known = re.fullmatch(r"/v1/(uploads|files)/.*", path)
             return (
@@ -426,6 +440,13 @@ class ApiHandler(Handler):
         if entry["name"] in stack.problems:
             return {"client_id": entry["client_id"], "problem": stack.problems[entry["name"]]}
         upload_id = f"up-{uuid.uuid4().hex}"
+        if "batch_id" in entry:
+            upload_id = f"{entry['batch_id']}-{entry['n']:06d}"
+            refused = stack.batches.entry_of(entry)
+            if refused is not None and upload_id not in stack.uploads:
+                return {"client_id": entry["client_id"], "problem": refused[1]}
+            if upload_id in stack.uploads:
+                return self._opened(entry, stack.uploads[upload_id])
         single = entry["size"] <= stack.single_max
         part_size = max(entry["size"], 1) if single else stack.part_size
         count = 1 if single else -(-entry["size"] // part_size)
@@ -444,9 +465,12 @@ class ApiHandler(Handler):
             "assembling": stack.assembling_answers,
         }
         stack.uploads[upload_id] = upload
+        return self._opened(entry, upload)
+
+    def _opened(self, entry: dict[str, Any], upload: dict[str, Any]) -> dict[str, Any]:
         shown = {name: upload[name] for name in ("upload_id", "mode", "part_size", "part_count")}
         shown |= {"client_id": entry["client_id"], "expires_at": iso(time.time() + 604_800)}
-        if single and entry.get("sha256"):
+        if upload["mode"] == "single" and entry.get("sha256"):
             shown["put"] = self._put(upload, 1, entry["sha256"])
         return shown
 

@@ -100,15 +100,45 @@ def test_put_names_what_is_not_there(run: Run, make_file: MakeFile) -> None:
     assert by_name["good.jpg"]["status"] == "completed"
 
 
-def test_put_of_a_folder(run: Run, make_file: MakeFile) -> None:
-    """Its files one by one with their relative paths, and a word about it on stderr."""
+def test_put_of_a_folder(run: Run, stack: Stack, make_file: MakeFile) -> None:
+    """A line a file with the batch's id, and a last line that is the batch; a file beside it goes up by itself."""
     make_file(10, "in/a.jpg")
-    make_file(11, "in/sub/.b")
-    status, lines, errors = run("put", make_file(12, "in/c.jpg").parent)
+    make_file(17 * MIB, "in/sub/.b")
+    single = make_file(13, "single.jpg")
+    status, lines, errors = run("put", make_file(12, "in/c.jpg").parent, single, "--kind", "image", "--json")
+    (batch_id,) = stack.batches.by_id
 
-    assert status == 0
-    assert {line["relative_path"] for line in lines} == {"a.jpg", "sub/.b", "c.jpg"}
-    assert "one by one" in errors
+    assert (status, errors) == (0, "")
+    assert (lines[0]["name"], "batch_id" in lines[0]) == ("single.jpg", False)
+    assert [line["relative_path"] for line in lines[1:4]] == ["a.jpg", "c.jpg", "sub/.b"]
+    for n, line in enumerate(lines[1:4]):
+        assert line["batch_id"] == batch_id
+        assert line["upload_id"] == line["file_id"] == f"{batch_id}-{n:06d}"
+        assert (line["status"], line["kind"]) == ("completed", "image")
+    assert (lines[4]["batch_id"], lines[4]["status"], lines[4]["total"]) == (batch_id, "completed", 3)
+
+
+def test_put_of_a_folder_that_did_not_end_well(run: Run, stack: Stack, make_file: MakeFile, tmp_path: Path) -> None:
+    """One rejected file, or a folder that is not served at all: status 1; the other folder goes up."""
+    folder = make_file(10, "in/bad.jpg").parent
+    stack.batches.verdicts["bad.jpg"] = {"verdict": "rejected", "code": "not_an_image", "message": "text"}
+    status, lines, _ = run("put", folder)
+    assert (status, lines[0]["status"], lines[0]["failure"]["code"]) == (1, "rejected", "not_an_image")
+    assert lines[1]["status"] == "completed_with_errors" or lines[1]["succeeded"] == 1
+
+    stack.fail("api", Fault(400), route="POST /v1/batches")
+    status, lines, errors = run("put", folder, make_file(10, "other/good.jpg").parent)
+    assert (status, [line.get("name") for line in lines]) == (1, ["good.jpg", None])
+    assert "bad_request" in errors
+
+
+def test_put_of_an_empty_folder(run: Run, tmp_path: Path) -> None:
+    """Nothing to send, nothing printed, no failure."""
+    (tmp_path / "in").mkdir()
+    status, lines, errors = run("put", tmp_path / "in")
+
+    assert (status, lines) == (0, [])
+    assert "no files" in errors
 
 
 def test_put_without_waiting(run: Run, stack: Stack, make_file: MakeFile) -> None:
@@ -245,7 +275,9 @@ def test_cancel_retry_cleanup_stats(run: Run, stack: Stack, make_file: MakeFile)
 
     assert run("retry", file_id, "--force", "--json")[1][0]["asked"] == {"force": True}
     assert run("retry", file_id, "--json")[1][0]["asked"] == {}
-    assert run("cleanup", "--hours-old", "24", "--json")[1][0]["query"] == {"status": "failed", "hours_old": "24"}
+    (cleaned,) = run("cleanup", "--hours-old", "24", "--json")[1]
+    assert cleaned["query"] == {"status": "failed", "hours_old": "24"}
+    assert (cleaned["deleted"], stack.calls["DELETE /v1/uploads"]) == (3, 2)
     assert run("stats", "--json")[1][0]["total"] == 1
     assert run("cancel", file_id, "--json")[:2] == (0, [{"upload_id": file_id, "status": "cancelled"}])
     for words in ("retry", "cancel", "status"):

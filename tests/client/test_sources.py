@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from heavylift_client.errors import SourceChanged, SourceError, Stopped
 from heavylift_client.plan import Part
-from heavylift_client.sources import Declared, clean, item_of, label, look, part_sha256, regular_files
+from heavylift_client.sources import Declared, clean, item_of, label, look, part_sha256
 
 SURROGATES = st.text(st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF) | st.characters(), max_size=20)
 
@@ -76,22 +75,3 @@ def test_what_cannot_be_uploaded(path: str) -> None:
     """Absent, a folder, a device, a name that no file can have."""
     with pytest.raises(SourceError):
         look(path)
-
-
-def test_every_file_below(make_file: Callable[..., Path], tmp_path: Path) -> None:
-    """Deep and odd names, in an order that does not depend on the file system."""
-    for name in ["b/2", "b/1", "a", "c/d/e/f", ".x/y", "😀"]:
-        make_file(1, f"in/{name}")
-    (tmp_path / "in" / "empty").mkdir()
-    (tmp_path / "in" / os.fsdecode(b"\xff")).write_bytes(b"1")
-
-    found = [relative for _, relative in regular_files(tmp_path / "in")]
-    assert sorted(found) == sorted(["b/2", "b/1", "a", "c/d/e/f", ".x/y", "😀", "\ufffd"])
-    assert found.index("b/1") < found.index("b/2")
-
-
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    """Said as a SourceError, not a traceback of the walk."""
-    unreadable: Any = regular_files(tmp_path / "none")
-    with pytest.raises(SourceError):
-        next(unreadable)
