@@ -188,6 +188,14 @@ def live(world: World) -> None:
     world.set(begun, store_upload_id=upload["UploadId"])
     world.pump()
     assert world.status(begun) == "completed"
+    # One whose source is replaced under it.
+    replaced = world.initiate(PICTURE.name, PICTURE.data)
+    world.put(replaced, PICTURE.data)
+    world.complete(replaced)
+    world.set(replaced, status=State.PROMOTING)
+    world.s3.put_object(Bucket=STAGING, Key=world.record(replaced).key, Body=b"other")
+    world.pump()
+    assert world.status(replaced) == "rejected"
     failing = world.initiate(PICTURE.name, PICTURE.data)
     world.put(failing, PICTURE.data)
     world.complete(failing)
