@@ -36,7 +36,7 @@ def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
         listings.compare_uploads(go_on, note, places)
         listings.compare_staging(go_on, note, places, backlog)
         listings.compare_work(go_on, note, places)
-        counting.recount(seconds_left)
+        counting.recount(lambda: seconds_left() if go_on() else 0.0)
         listings.walk_store(go_on, note, places)
         listings.walk_derived(go_on, note, places)
         turn.keep_places(places)

@@ -1,4 +1,4 @@
-"""Records whose time has come, by the table's index of what is due."""
+"""Files and batches whose time has come, by the table's index of what is due."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
-from heavylift import assembly, dynamo, keys, life, purging, queue, records, retention, s3, states, work
+from heavylift import assembly, counting, dynamo, keys, life, purging, queue, records, retention, s3, states, work
 from heavylift.batches import closing
 from heavylift.batches import model as batch_model
 from heavylift.errors import HeavyliftError, RequestError, TransientError
@@ -70,7 +70,7 @@ class Backlog:
 
 
 def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: Backlog) -> None:
-    """Settle every record that is due, shard by shard."""
+    """Settle every file and every batch that is due, shard by shard."""
     for shard in range(DUE_SHARDS):
         start = None
         for _ in range(DUE_PAGES_MAX):
@@ -91,7 +91,7 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
                     return
             for key in page:
                 if key["sk"] == batch_model.SORT_KEY and go_on():
-                    note(_settle_batch(*records.batch_of(key["pk"]), go_on))
+                    note(settle_batch(*records.batch_of(key["pk"]), go_on))
             if start is None:
                 break
 
@@ -99,45 +99,50 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
 def settle(record: FileRecord, backlog: Backlog) -> str:
     """Do what one record needs now; what was done."""
     step = step_for(record, time.time(), life.clocks())
-    try:
-        match step.do:
-            case "expire":
-                _expire(record)
-            case "look":
-                _look(record)
-            case "assemble":
-                _assemble(record)
-            case "fail":
-                _fail(record, step.stage or "")
-            case "resend":
-                _resend(record, step.stage or "", backlog)
-            case "announce":
-                life.announce(dynamo.get(record.tenant, record.file_id))
-            case "purge" | "release":
-                _clear_away(record)
-            case "forget":
-                _forget(record)
-    except HeavyliftError as error:
-        logger().warning("could not settle a file now", file_id=record.file_id, code=error.code, step=step.do)
-        return "postponed"
-    except ClientError:
-        # A fault of ours with one file: the alarm is told, and the files behind it get their turn.
-        logger().exception("could not settle a file", file_id=record.file_id, step=step.do)
-        return "refused"
-    return step.do
+    return _settled(record.file_id, step.do, lambda: _do(step, record, backlog))
 
 
-def _settle_batch(tenant: str, batch_id: str, go_on: Callable[[], bool]) -> str:
+def settle_batch(tenant: str, batch_id: str, go_on: Callable[[], bool]) -> str:
     """Do what one batch needs now; what was done."""
-    try:
+
+    def act() -> str:
         done = closing.settle_due(tenant, batch_id, lambda: 1.0 if go_on() else 0.0)
+        return done if done == "nothing" else f"batch_{done}"
+
+    return _settled(batch_id, "batch", act)
+
+
+def _settled(owner_id: str, what: str, act: Callable[[], str | None]) -> str:
+    """Act; what was done. A fault with one file or batch keeps nobody behind it waiting."""
+    try:
+        return act() or what
     except HeavyliftError as error:
-        logger().warning("could not settle a batch now", batch_id=batch_id, code=error.code)
+        logger().warning("could not settle this now", id=owner_id, code=error.code, step=what)
         return "postponed"
     except ClientError:
-        logger().exception("could not settle a batch", batch_id=batch_id)
+        # A fault of ours: the alarm is told.
+        logger().exception("could not settle this", id=owner_id, step=what)
         return "refused"
-    return done if done == "nothing" else f"batch_{done}"
+
+
+def _do(step: Step, record: FileRecord, backlog: Backlog) -> None:
+    match step.do:
+        case "expire":
+            _expire(record)
+        case "look":
+            _look(record)
+        case "assemble":
+            _assemble(record)
+        case "fail":
+            _fail(record, step.stage or "")
+        case "resend":
+            _resend(record, step.stage or "", backlog)
+        case "announce":
+            life.announce(dynamo.get(record.tenant, record.file_id))
+        case "purge" | "release":
+            _clear_away(record)
+        case "forget":
+            _forget(record)
 
 
 def wake(record: FileRecord, stage: str) -> None:
@@ -255,4 +260,5 @@ def _forget(record: FileRecord) -> None:
     if step_for(current, time.time(), life.clocks()).do != "forget":
         return
     purging.delete_under(settings().derived_bucket, keys.audit_prefix(record.tenant, record.file_id))
+    counting.mark(record.tenant, record.file_id)  # a cancelled or expired file counted until now
     dynamo.remove(current)

@@ -150,7 +150,7 @@ def compare_uploads(go_on: GoOn, note: Note, places: Places) -> None:
                 if not go_on():
                     places[place] = list(after or ())
                     return
-                page, following = s3.list_uploads(bucket, prefix, after=after)  # type: ignore[arg-type]
+                page, following = s3.list_uploads(bucket, prefix, after=after)
                 _settle_uploads(bucket, page, note, in_store=in_store)
                 if following is None:
                     break
