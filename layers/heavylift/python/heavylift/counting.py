@@ -127,6 +127,8 @@ def _from_item(item: Mapping[str, Any]) -> _Count:
 class _Round:
     """One way through all marks, over as many runs as it takes; kept in the table."""
 
+    version: int
+    """Of the item that keeps it: a run that slept through its successor neither goes on nor turns it back."""
     as_of: float | None
     began: float
     shard: int = 0
@@ -135,26 +137,35 @@ class _Round:
     """Whether every mark so far was counted."""
     count: _Count | None = None
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
+        """Write down how far it has come; False when another run has taken over."""
         place = {"began": self.began, "shard": self.shard, "after": self.after, "whole": self.whole}
         count = None if self.count is None else self.count.as_item()
-        items.put({**STATE, "as_of": self.as_of, "ran_at": time.time(), "round": {**place, "count": count}})
+        return self._write(as_of=self.as_of, round={**place, "count": count})
 
-    def end(self) -> None:
-        as_of = self.began if self.whole else self.as_of
-        items.put({**STATE, "as_of": as_of, "ran_at": time.time()})
+    def end(self) -> bool:
+        """Write down that every mark had its turn; False when another run has taken over."""
+        return self._write(as_of=self.began if self.whole else self.as_of)
+
+    def _write(self, **values: Any) -> bool:
+        self.version += 1
+        return _written({**STATE, "version": self.version, "ran_at": time.time(), **values})
 
 
 def _round() -> _Round:
     found = items.read_many([STATE])
     state = found[0] if found else {}
-    place = state.get("round")
+    version, as_of, place = state.get("version", 0), state.get("as_of"), state.get("round")
     if not place:
-        return _Round(state.get("as_of"), time.time())
+        return _Round(version, as_of, time.time())
     count = place["count"]
-    return _Round(
-        **{**place, "as_of": state.get("as_of"), "count": None if count is None else _from_item(count)},
-    )
+    return _Round(version, as_of, **{**place, "count": None if count is None else _from_item(count)})
+
+
+def _written(item: Mapping[str, Any]) -> bool:
+    """Write an item whose ``version`` follows the one that was read; False when somebody else was first."""
+    # Our own write may have arrived before: botocore sends again what was not answered.
+    return items.put_version(item) or items.read_many([{"pk": item["pk"], "sk": item["sk"]}]) == [items.as_stored(item)]
 
 
 def recount(seconds_left: Callable[[], float]) -> dict[str, int]:
@@ -177,8 +188,7 @@ def recount(seconds_left: Callable[[], float]) -> dict[str, int]:
             way.after, way.count = name, None
         if not following:
             way.shard, way.after = way.shard + 1, ""
-    way.end()
-    done["rounds"] = 1
+    done["rounds"] = int(way.end())
     return done
 
 
@@ -217,8 +227,7 @@ def _count_hour(name: str, way: _Round, seconds_left: Callable[[], float], done:
         if start is None:
             break
         way.count = count
-        way.keep()
-        if seconds_left() <= 0:
+        if not way.keep() or seconds_left() <= 0:
             return False
     _settle(count, _publish(count))
     return True
@@ -251,7 +260,7 @@ def _look_again(begun: _Count, known: Mapping[str, Any], stored: Counts, done: d
     version = known["version"]
     if version != begun.versions[statistics.hour_key(begun.hour)] or count.counts != stored:
         version = _publish(count)  # it counts for something else, or a run died between the hour and its sums
-    elif count.open_ids == tuple(known["ids"]):
+    elif set(count.open_ids or ()) == set(known["ids"]):
         return
     _settle(count, version)
 
@@ -267,10 +276,8 @@ def _publish(count: _Count) -> int:
 
 
 def _write(partition: str, sort_key: str, counts: Counts, versions: Mapping[str, int]) -> int:
-    key, version = {"pk": partition, "sk": sort_key}, versions[sort_key] + 1
-    item = {**key, "version": version, **counts.as_item()}
-    # Our own write may have arrived before: botocore sends again what was not answered.
-    if not items.put_version(item) and items.read_many([key]) != [item]:
+    version = versions[sort_key] + 1
+    if not _written({"pk": partition, "sk": sort_key, "version": version, **counts.as_item()}):
         raise _Overtaken(sort_key)
     return version
 

@@ -168,6 +168,11 @@ def put_version(item: Mapping[str, Any]) -> bool:
     return _if("put_item", Item=ddb_json.encode_item(item), **condition)
 
 
+def as_stored(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The item as it comes back from the table: lists for tuples, whole numbers for 7.0."""
+    return ddb_json.decode_item(ddb_json.encode_item(item))
+
+
 def delete(key: Key) -> None:
     """Delete an item; one that is not there is deleted already."""
     call("delete_item", TableName=settings().table_name, Key=ddb_json.encode_item(key))

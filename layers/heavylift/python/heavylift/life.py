@@ -34,7 +34,16 @@ def clocks() -> Clocks:
 
 def update(tenant: str, file_id: str, decide: Callable[[FileRecord], Change | None]) -> FileRecord:
     """Read, decide, write; then do what the record owes, if it was we who ended it. See ``dynamo.update``."""
-    record, changed = dynamo.update(tenant, file_id, decide, before=_keep_overflow)
+
+    def decided(current: FileRecord) -> Change | None:
+        change = decide(current)
+        if change is not None and current.final and not change.record.final:
+            # Tried again: its hour may be at rest, and no end will mark it soon. Before the write, so that no kill
+            # comes between.
+            counting.mark(tenant, file_id)
+        return change
+
+    record, changed = dynamo.update(tenant, file_id, decided, before=_keep_overflow)
     if changed and record.final and record.outbox:
         try:
             record = announce(record)

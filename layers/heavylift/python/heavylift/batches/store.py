@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from heavylift import aws, ddb_json, dynamo, records
+from heavylift import aws, counting, ddb_json, dynamo, records
 from heavylift.batches import manifest, marks, model
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
@@ -273,6 +273,7 @@ def strays(tenant: str, batch_id: str) -> dict[int, str]:
 # --- members ---
 def put_member(record: FileRecord) -> bool:
     """Write a member's record if there is none yet; False when there is."""
+    counting.mark(record.tenant, record.file_id)
     return dynamo.put_item(records.to_item(record), only_new=True)
 
 
