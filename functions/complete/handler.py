@@ -37,7 +37,7 @@ def delete_uploads():
 @app.post("/v1/batches/<id>/complete")
 def post_batch_complete(id: str):
     event = app.current_event.raw_event
-    return json_response(200, batches.complete(caller(app), batches.batch_id_of(event), seconds_left(app)))
+    return json_response(200, batches.complete(caller(app), batches.batch_id_of(event), event, seconds_left(app)))
 
 
 @app.delete("/v1/batches/<id>")

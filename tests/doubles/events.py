@@ -33,6 +33,7 @@ def http(
     tenant: str | None = "acme",
     user: str = "user-1",
     claims: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """An HTTP API event of payload format 2.0 for ``route`` (``/v1/uploads/{id}``)."""
     made = event("http_api_v2")
@@ -53,6 +54,7 @@ def http(
         known.update(claims or {})
         if tenant is None:
             del known["tenant"]
+    made["headers"].update(headers or {})
     made["body"] = raw_body if raw_body is not None else None if body is None else json.dumps(body)
     return made
 

@@ -209,6 +209,11 @@ def live(world: World) -> None:
     for query in ({}, {"status": "failed"}, {"kind": "image", "limit": "1"}, {"logical_id": "x"}):
         world.call("sessions", "GET", "/v1/files", query=query)
     live_batches(world)
+    # Repeated under a key: what is there is found.
+    for _ in range(2):
+        body = {"files": [{"name": PICTURE.name, "size": len(PICTURE.data)}]}
+        world.call("initiate", "POST", "/v1/uploads", body=body, headers={"idempotency-key": "k"})
+        world.call("initiate", "POST", "/v1/batches", body={"total": 1}, headers={"idempotency-key": "b"})
     get("/v1/stats")
     get("/v1/health")
 

@@ -31,6 +31,8 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "LARGE_FILE_THRESHOLD_MB": ("10", "large_file_threshold_mb", 10, 100),
     "TIFF_CHUNK_SIZE": ("512", "tiff_chunk_size", 512, 2048),
     "ENABLE_TIFF_CHUNKING": ("false", "enable_tiff_chunking", False, True),
+    "RATE_LIMIT_FILES_PER_MINUTE": ("7", "rate_limit_files_per_minute", 7, 30_000),
+    "RATE_LIMIT_CALLS_PER_MINUTE": ("0", "rate_limit_calls_per_minute", 0, 6_000),
     "HEAVYLIFT_TIME_SCALE": ("60", "time_scale", 60.0, 1.0),
 }
 

@@ -87,7 +87,8 @@ def test_the_shape_of_a_problem() -> None:
         (TransientError("new_code", "m"), 503),
         (HeavyliftError("new_code", "m"), 500),
         (TransientError("aws_unavailable", "m"), 503),
-        (RequestError("too_many_requests", "m"), 429),
+        (RequestError("rate_limited", "m"), 429),
+        (RequestError("idempotency_in_flight", "m"), 409),
     ],
 )
 def test_whose_turn_it_is_decides(error: HeavyliftError, status: int) -> None:
@@ -95,8 +96,9 @@ def test_whose_turn_it_is_decides(error: HeavyliftError, status: int) -> None:
     answer = problems.answer(error)
 
     assert answer["statusCode"] == status
-    assert ("retry-after" in answer["headers"]) is (status in {429, 503})
-    assert json.loads(answer["body"])["retryable"] is isinstance(error, TransientError)
+    may_come_back = isinstance(error, TransientError) or error.code in {"rate_limited", "idempotency_in_flight"}
+    assert ("retry-after" in answer["headers"]) is may_come_back
+    assert json.loads(answer["body"])["retryable"] is may_come_back
 
 
 @pytest.mark.parametrize("function", ["initiate", "complete", "sessions"])

@@ -29,6 +29,14 @@ METADATA_BYTES_MAX = 16 * KIB  # as JSON; the item also holds 32 audit events
 RULES_BYTES_MAX = 64 * KIB
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 IDEMPOTENCY_DAYS = 1
+IDEMPOTENCY_LEASE_S = 40  # the API's 29 s timeout and a margin: then whoever held the key is dead
+IDEMPOTENCY_LEASE_MIN_S = 5  # on a scaled clock too, a call takes its time
+IDEMPOTENCY_AGAIN_S = 2  # most calls take less; who waits for a killed one asks twenty times
+# A tenant's files lie in one partition of the list index, which takes 1 000 writes a second: half of them for
+# beginnings, half for what becomes of the files.
+RATE_LIMIT_FILES_PER_MINUTE = 30_000
+# 100 calls of about a second each keep 100 sandboxes busy: a tenth of what an account has by default.
+RATE_LIMIT_CALLS_PER_MINUTE = 6_000
 
 # --- batches ---
 BATCH_FILES_MAX = 100_000  # their marks are a thousand items of 1 KB, which two pages of a query read

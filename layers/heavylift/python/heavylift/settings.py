@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from heavylift.limits import MIB, OBJECT_SIZE_MAX, S3_PART_SIZE_MAX, S3_PART_SIZE_MIN
+from heavylift.limits import (
+    MIB,
+    OBJECT_SIZE_MAX,
+    RATE_LIMIT_CALLS_PER_MINUTE,
+    RATE_LIMIT_FILES_PER_MINUTE,
+    S3_PART_SIZE_MAX,
+    S3_PART_SIZE_MIN,
+)
 
 SIGNATURE_TTL_MAX_S = 7 * 86_400  # Signature Version 4 refuses more
 
@@ -42,6 +49,8 @@ class Settings:
     large_file_threshold_mb: int = 100
     tiff_chunk_size: int = 2048
     enable_tiff_chunking: bool = True
+    rate_limit_files_per_minute: int = RATE_LIMIT_FILES_PER_MINUTE
+    rate_limit_calls_per_minute: int = RATE_LIMIT_CALLS_PER_MINUTE
     time_scale: float = 1.0
 
     def queue_url(self, name: str) -> str:
@@ -101,6 +110,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         large_file_threshold_mb=int(number("LARGE_FILE_THRESHOLD_MB", base.large_file_threshold_mb)),
         tiff_chunk_size=int(number("TIFF_CHUNK_SIZE", base.tiff_chunk_size)),
         enable_tiff_chunking=_flag(environment.get("ENABLE_TIFF_CHUNKING", "true")),
+        rate_limit_files_per_minute=max(
+            0, int(number("RATE_LIMIT_FILES_PER_MINUTE", base.rate_limit_files_per_minute))
+        ),
+        rate_limit_calls_per_minute=max(
+            0, int(number("RATE_LIMIT_CALLS_PER_MINUTE", base.rate_limit_calls_per_minute))
+        ),
         time_scale=max(number("HEAVYLIFT_TIME_SCALE", 1.0), 1e-3),
     )
 

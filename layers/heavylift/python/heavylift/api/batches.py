@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heavylift import dynamo, post_policy
-from heavylift.api import batch_views, page_token
+from heavylift.api import batch_views, idempotency, page_token, rates
 from heavylift.api.bodies import BatchBody, ManifestBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
+from heavylift.api.idempotency import Run
 from heavylift.batches import closing, manifest, members, model, progress, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
 from heavylift.credentials import bucket_address, from_environment
 from heavylift.errors import RequestError
-from heavylift.ids import is_ulid, member_of, new_ulid
+from heavylift.ids import is_ulid, member_of
 from heavylift.limits import (
     BATCH_LIST_MAX,
     BATCH_LOOK_S,
@@ -54,14 +55,41 @@ def begin(caller: Caller, event: Mapping[str, Any], facility: str | None) -> dic
 
     ``facility``: what the caller's token says; a body that says otherwise is refused (``facility_not_allowed``).
     """
-    body = parse(BatchBody, json_body(event))
+    value = json_body(event)
+    body = parse(BatchBody, value)
     if facility is not None and body.facility not in {None, facility}:
         raise RequestError("facility_not_allowed", "The token is for another facility than the body names.")
+    begun = lambda run: _begin(caller, body, facility, run)  # noqa: E731
+    return idempotency.once(caller, event, value, begun, new_ids=1)
+
+
+def _begin(caller: Caller, body: BatchBody, facility: str | None, run: Run) -> dict[str, Any]:
+    (batch_id,) = run.ids
     now = time.time()
+    batch = store.find(caller.tenant, batch_id) if run.resumed else None
+    if batch is None:
+        rates.spend(caller.tenant)
+        batch = _planned(caller, body, facility, batch_id, now)
+        if store.create(batch):
+            count("BatchesBegun")
+            logger().info("batch begun", batch_id=batch.batch_id, total=batch.total, kind=batch.kind)
+        else:  # a twin of this call was first
+            batch = store.get(caller.tenant, batch_id)
+    shown: dict[str, Any] = {
+        "batch_id": batch.batch_id,
+        "status": batch.status.value,
+        "expires_at": iso(batch.expires_at),
+    }
+    if batch.mode == "post":
+        shown["policy"] = _policy(batch, now, with_digest=body.checksum == "sha256")
+    return shown
+
+
+def _planned(caller: Caller, body: BatchBody, facility: str | None, batch_id: str, now: float) -> Batch:
     session_s = settings().session_days * DAY_S
-    batch = Batch(
+    return Batch(
         tenant=caller.tenant,
-        batch_id=new_ulid(now),
+        batch_id=batch_id,
         kind=body.kind,
         total=body.total,
         mode=body.mode,
@@ -75,17 +103,6 @@ def begin(caller: Caller, event: Mapping[str, Any], facility: str | None) -> dic
         expires_at=now + session_s,
         due_at=now + min(session_s, BATCH_LOOK_S / settings().time_scale),
     )
-    store.create(batch)
-    count("BatchesBegun")
-    logger().info("batch begun", batch_id=batch.batch_id, total=batch.total, kind=batch.kind)
-    shown: dict[str, Any] = {
-        "batch_id": batch.batch_id,
-        "status": batch.status.value,
-        "expires_at": iso(batch.expires_at),
-    }
-    if batch.mode == "post":
-        shown["policy"] = _policy(batch, now, with_digest=body.checksum == "sha256")
-    return shown
 
 
 def _policy(batch: Batch, now: float, *, with_digest: bool) -> dict[str, Any]:
@@ -141,9 +158,12 @@ def put_page(caller: Caller, batch_id: str, page_text: str, event: Mapping[str, 
 
 
 # --- complete ---
-def complete(caller: Caller, batch_id: str, seconds_left: Callable[[], float]) -> dict[str, Any]:
-    """POST /v1/batches/{id}/complete"""
-    return _shown(closing.complete(caller.tenant, batch_id, seconds_left))
+def complete(
+    caller: Caller, batch_id: str, event: Mapping[str, Any], seconds_left: Callable[[], float]
+) -> dict[str, Any]:
+    """POST /v1/batches/{id}/complete; what its body says is nothing that we know."""
+    done = lambda run: _shown(closing.complete(caller.tenant, batch_id, seconds_left))  # noqa: E731
+    return idempotency.once(caller, event, json_body(event), done)
 
 
 def cancel(caller: Caller, batch_id: str, seconds_left: Callable[[], float]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heavylift import assembly, dynamo, life, purging, queue, records, s3, states, work
+from heavylift.api import idempotency
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
+from heavylift.api.idempotency import Run
 from heavylift.batches import progress
 from heavylift.errors import RequestError
 from heavylift.limits import COMPLETE_WAIT_S
@@ -20,6 +22,7 @@ from heavylift.telemetry import count
 
 DAY_S = 86_400
 _OTHER_SOURCE = frozenset({"source_changed", "source_expired"})
+_RETRIES = frozenset({Event.RETRY_ASSEMBLY.value, Event.RETRY_VALIDATION.value, Event.RETRY_PROCESSING.value})
 HOUR_S = 3_600
 CLEAN_UP_PAGE = 50  # records in hand at once; each takes about ten calls to delete
 _CLEANABLE = frozenset({State.FAILED.value, State.REJECTED.value, State.CANCELLED.value, State.EXPIRED.value})
@@ -29,7 +32,12 @@ def complete_upload(
     caller: Caller, file_id: str, event: Mapping[str, Any]
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
     """(status, body, headers) of POST …/complete. However often it is asked, the answer stays the same."""
-    body = parse(CompleteBody, json_body(event))
+    value = json_body(event)
+    body = parse(CompleteBody, value)
+    return idempotency.once(caller, event, value, lambda run: _complete(caller, file_id, body))
+
+
+def _complete(caller: Caller, file_id: str, body: CompleteBody) -> tuple[int, dict[str, Any], dict[str, str]]:
     claimed = {part.part_number: part.sha256 for part in body.parts} if body.parts else None
     record = assembly.complete(
         dynamo.get(caller.tenant, file_id),
@@ -116,10 +124,19 @@ def clean_up(caller: Caller, query: Mapping[str, str], seconds_left: Callable[[]
 
 def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
     """POST …/retry: the failed stage once more, or validation again with other rules."""
-    body = parse(RetryBody, json_body(event))
+    value = json_body(event)
+    body = parse(RetryBody, value)
+    return idempotency.once(caller, event, value, lambda run: _retry(caller, file_id, body, run))
+
+
+def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str, Any]:
     wanted: list[str] = []
 
     def decide(record: FileRecord) -> Change | None:
+        if run.resumed and _retried_since(record, run.began):
+            # Whoever did it may have been killed before the message left.
+            wanted[:] = [states.stage_of(record.status) or "complete"]
+            return None
         again, stage = retry_of(record, force=body.force)
         source = _source_kept(record) if again is Event.RETRY_VALIDATION else None
         if again is Event.RETRY_VALIDATION and source is None:
@@ -148,11 +165,17 @@ def retry_upload(caller: Caller, file_id: str, event: Mapping[str, Any]) -> dict
         return records.transition(record, again, now, caller.user or "client", **values)
 
     record = life.update(caller.tenant, file_id, decide)
-    progress.note_arrived(record)  # of a batch's member: its verdict no longer counts
-    if wanted[-1] != "complete":
-        queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
+    if not record.final:  # a repeated call may find it ended again
+        progress.note_arrived(record)  # of a batch's member: its verdict no longer counts
+        if wanted[-1] != "complete":
+            queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))
     count("Retries")
     return {"upload_id": file_id, "status": record.status.value}
+
+
+def _retried_since(record: FileRecord, began: float) -> bool:
+    """Whether this request, which was sent before, has had its effect already."""
+    return any(entry["event"] in _RETRIES and entry["at"] >= round(began, 3) for entry in record.events)
 
 
 def _source_kept(record: FileRecord) -> s3.Head | None:

@@ -21,6 +21,7 @@ STATUS: dict[str, int] = {
     "parts_missing": 409,
     "part_mismatch": 409,
     "not_stored": 409,
+    "idempotency_in_flight": 409,
     "manifest_conflict": 409,
     "manifest_full": 409,
     "source_expired": 410,
@@ -35,11 +36,14 @@ STATUS: dict[str, int] = {
     "not_in_manifest": 422,
     "multipart_required": 422,
     "size_mismatch": 422,
-    "too_many_requests": 429,
+    "idempotency_key_reused": 422,
+    "rate_limited": 429,
     "internal_error": 500,
     "aws_unavailable": 503,
     "record_changed": 503,
 }
+# The caller's turn, but later: the same request will be taken.
+LATER = frozenset({"idempotency_in_flight", "rate_limited"})
 RETRY_AFTER_S = 2  # what a 503 of ours asks for; DynamoDB and S3 throttling passes within seconds
 
 
@@ -60,7 +64,7 @@ def body(error: HeavyliftError, instance: str | None = None) -> dict[str, Any]:
         "status": status,
         "detail": error.message,
         "code": error.code,
-        "retryable": isinstance(error, TransientError),
+        "retryable": isinstance(error, TransientError) or error.code in LATER,
     }
     if instance:
         problem["instance"] = instance
@@ -73,7 +77,7 @@ def answer(error: HeavyliftError, instance: str | None = None) -> dict[str, Any]
     """The error as a Lambda answer of payload format 2.0."""
     status = status_of(error)
     headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
-    if status in {429, 503}:
+    if status == 503 or error.code in LATER:
         headers["retry-after"] = str(error.facts.get("retry_after_s", RETRY_AFTER_S))
     return {"statusCode": status, "headers": headers, "body": json.dumps(body(error, instance))}
 

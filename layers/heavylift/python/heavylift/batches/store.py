@@ -60,9 +60,9 @@ def get(tenant: str, batch_id: str) -> Batch:
     return batch
 
 
-def create(batch: Batch) -> None:
-    """Write a batch that nobody else can know yet."""
-    dynamo.put_item(model.to_item(batch))
+def create(batch: Batch) -> bool:
+    """Write a batch; False when it is there already (a repeated call chose the same id)."""
+    return dynamo.put_item(model.to_item(batch), only_new=True)
 
 
 def commit(before: Batch, after: Batch) -> Batch:
