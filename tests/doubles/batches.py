@@ -64,7 +64,7 @@ class BatchClient:
     def file_id(self, n: int) -> str:
         return f"{self.batch_id}-{n:06d}"
 
-    def begin_upload(self, n: int, **entry: Any) -> tuple[int, dict[str, Any]]:
+    def begin_upload(self, n: int, /, **entry: Any) -> tuple[int, dict[str, Any]]:
         name, data = self.files[n]
         entry = {"name": name, "size": len(data), "batch_id": self.batch_id, "n": n, **entry}
         status, body = self.world.call("initiate", "POST", "/v1/uploads", body={"files": [entry]}, tenant=self.tenant)
