@@ -203,6 +203,7 @@ def test_exact_under_any_order() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7_200)
 def test_exact_under_any_order_many_times() -> None:
     """The same, long."""
     run_state_machine_as_test(
