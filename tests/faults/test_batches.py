@@ -324,3 +324,34 @@ def test_any_order_of_everything(worlds: Worlds, seed: int) -> None:
         n: "rejected" if data == BAD[1] else "completed" for n, (_, data) in files.items()
     }
     assert len(client.told()) == 1
+
+
+@pytest.mark.full
+def test_a_hundred_thousand_files(world: World) -> None:
+    """20 calls for the manifest; marks of all in two pages of a query; what never came is found in one complete."""
+    sent = {n: (f"n{n}.txt", b"text %d\n" % n) for n in random.Random(5).sample(range(100_000), 500)}
+    client = BatchClient(world, sent)
+    client.begin(total=100_000)
+    for page in range(20):
+        numbers = range(page * 5_000, page * 5_000 + 5_000)
+        entries = [{"n": n, "name": f"n{n}.txt", "size": len(b"text %d\n" % n)} for n in numbers]
+        assert client.put_page(page, entries)[0] == 200
+    for n in sent:
+        client.post(n)
+    world.pump(rounds=5_000)
+    assert client.look()["succeeded"] == 500
+    for _ in range(20):
+        status, view = client.complete()
+        assert status == 200
+        if view["final"]:
+            break
+    assert counts_of(view) == {
+        "total": 100_000, "received": 500, "processed": 100_000, "succeeded": 500, "failed": 99_500, "skipped": 0,
+        "duplicates": 0,
+    }  # fmt: skip
+    assert len(view["errors"]) == 100
+    world.gate.restart()
+    client.look()
+    queries = [call for call in world.gate.calls if call.operation == "query"]
+    assert len(queries) <= 3
+    assert len(world.gate.calls) < 20
