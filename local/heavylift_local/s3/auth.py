@@ -103,8 +103,14 @@ def canonical_path(path: bytes) -> str:
 
 
 def canonical_query(pairs: Sequence[tuple[str, str]]) -> str:
-    encoded = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in pairs if k != "X-Amz-Signature")
+    encoded = sorted((_encoded(k), _encoded(v)) for k, v in pairs if k != "X-Amz-Signature")
     return "&".join(f"{k}={v}" for k, v in encoded)
+
+
+@lru_cache(maxsize=256)
+def _encoded(text: str) -> str:
+    """Remembered, because presigned URLs of one signer differ in little, and a token is slow to encode."""
+    return quote(text, safe="-_.~")
 
 
 def canonical_request(head: Head, signed_names: Sequence[str], payload: str) -> bytes:

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
@@ -152,8 +153,14 @@ def parse_query(text: str) -> list[tuple[str, str]]:
     for piece in text.encode("latin-1").decode("utf-8").split("&"):
         if piece:
             name, _, value = piece.partition("=")
-            pairs.append((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")))
+            pairs.append((_decoded(name), _decoded(value)))
     return pairs
+
+
+@lru_cache(maxsize=256)
+def _decoded(text: str) -> str:
+    """Remembered for the same reason as ``auth.canonical_query``'s pieces."""
+    return unquote_plus(text, errors="strict")
 
 
 def hoist(request: Request) -> None:
