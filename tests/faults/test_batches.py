@@ -141,6 +141,38 @@ def test_complete_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int]
         assert world.s3.buckets[STAGING] == {}
 
 
+@pytest.mark.parametrize("file", [TEXT, BAD], ids=["good", "bad"])
+def test_complete_after_a_kill(worlds: Worlds, file: tuple[str, bytes]) -> None:
+    """A member's handler dies at any one call, and the batch is completed at once: the verdict is not lost."""
+
+    def prepare(world: World) -> BatchClient:
+        client = begun(world, {1: file, 2: TEXT})
+        client.post(1)
+        return client
+
+    total = calls_of(worlds, prepare, lambda client: client.world.pump())
+    for number in range(1, total + 1):
+        world = worlds()
+        client = prepare(world)
+        world.announce()
+        message = world.queues.receive()
+        assert message is not None
+        world.gate.restart(kill_before(number))
+        try:
+            world.deliver(message)
+        except Killed:
+            pass
+        world.gate.around = None
+        assert client.complete()[0] == 200
+        world.pump()
+        quiet(client)
+        view = client.look()
+        good = int(file == TEXT)
+        assert (view["received"], view["succeeded"], view["failed"]) == (1, good, 2 - good), number
+        assert view["final"] is True
+        assert len({kind for kind, _ in client.told()}) == 1
+
+
 @by_disturbance
 @pytest.mark.parametrize("asked_again", [True, False])
 def test_cancel_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int], Around], asked_again: bool) -> None:

@@ -125,7 +125,9 @@ def _wake_arrived(batch: Batch, seconds_left: SecondsLeft) -> int:
 def _give_up_session(record: FileRecord) -> None:
     """End a member's upload that was left open; one that is being joined or has arrived goes on."""
     if record.status not in AWAITING_OBJECT:
-        progress.note_arrived(record)  # whoever took it up was killed before the mark
+        # Whoever took it up, or ended it, was killed before the mark.
+        progress.note_arrived(record)
+        progress.note_verdict(record)
         return
 
     def decide(current: FileRecord) -> Change | None:

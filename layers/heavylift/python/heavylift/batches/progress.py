@@ -53,9 +53,9 @@ def survey(tenant: str, batch_id: str) -> Survey:
 
 
 def note_arrived(record: FileRecord) -> None:
-    """Mark a member that is being worked on; nothing for a file by itself."""
+    """Mark a member that is being worked on; nothing for one that has ended, or for a file by itself."""
     member = member_of(record.file_id)
-    if member is not None:
+    if member is not None and not record.final:
         _mark(record.tenant, *member, marks.mark_of(record.version, marks.RUNNING))
 
 
