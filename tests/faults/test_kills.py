@@ -270,5 +270,6 @@ def test_initiate_that_dies_leaves_nothing_that_a_client_can_see(worlds: Worlds)
             world.initiate(PICTURE.name, PICTURE.data)
         world.gate.around = None
         # At most the mark of an hour that will be counted once too often.
-        assert {pk.partition("#DIRTY#")[0] for pk, _ in world.table.items} <= {"T#_"}
+        # The marked hour and the tenant's rate are no upload.
+        assert {pk.partition("#DIRTY#")[0] for pk, _ in world.table.items} <= {"T#_", "T#acme#RATE"}
         assert world.call("sessions", "GET", "/v1/uploads")[1]["items"] == []

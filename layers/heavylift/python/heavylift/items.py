@@ -1,4 +1,7 @@
-"""The table's items as plain values, below the records: batches of reads, ranges, conditional writes. I/O."""
+"""The table's items as plain values, below the records: reads, ranges, conditional writes. I/O.
+
+Every refusal that a retry may mend is a TransientError; ``False`` is a condition that does not hold.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from heavylift import aws, ddb_json
 from heavylift.errors import TransientError
 from heavylift.settings import settings
 
+BATCH_WRITE_MAX = 25  # BatchWriteItem's own limit, which emulators do not always enforce
+BATCH_WRITE_TRIES = 6
 BATCH_GET_MAX = 100
 BATCH_GET_TRIES = 6  # answers in a row without any item: throttled
 
@@ -30,15 +35,30 @@ def call(operation: str, **arguments: Any) -> Any:
         raise aws.later(error, operation) from error
 
 
-def _if(operation: str, **arguments: Any) -> bool:
+def on_table(operation: str, **arguments: Any) -> Any:
+    """``call`` on our table."""
+    return call(operation, TableName=settings().table_name, **arguments)
+
+
+def condition_failed(error: ClientError) -> bool:
+    return aws.error_code(error) == "ConditionalCheckFailedException"
+
+
+def write_if(operation: str, **arguments: Any) -> bool:
     """A conditional write; False when its condition does not hold."""
     try:
-        call(operation, TableName=settings().table_name, **arguments)
+        on_table(operation, **arguments)
     except ClientError as error:
-        if aws.error_code(error) == "ConditionalCheckFailedException":
+        if condition_failed(error):
             return False
         raise
     return True
+
+
+def get(key: Key, *, consistent: bool = True) -> dict[str, Any] | None:
+    """The item's plain values; None when there is none."""
+    answer = on_table("get_item", Key=ddb_json.encode_item(key), ConsistentRead=consistent)
+    return ddb_json.decode_item(answer["Item"]) if "Item" in answer else None
 
 
 def read_many(keys: Sequence[Key], names: Sequence[str] = (), *, consistent: bool = True) -> list[dict[str, Any]]:
@@ -92,9 +112,8 @@ def read_page(
     extra: dict[str, Any] = {"Limit": limit} if limit else {}
     if after:
         extra["ExclusiveStartKey"] = {"pk": {"S": partition}, "sk": {"S": after}}
-    answer = call(
+    answer = on_table(
         "query",
-        TableName=settings().table_name,
         KeyConditionExpression=condition,
         ExpressionAttributeValues=values,
         ConsistentRead=consistent,
@@ -113,14 +132,45 @@ def read_all(partition: str, *, prefix: str = "", low: str = "", high: str = "",
     return found
 
 
+def query_keys(
+    index: str,
+    partition: str,
+    *,
+    limit: int,
+    start: Key | None = None,
+    descending: bool = True,
+    sort_key_max: str | None = None,
+) -> tuple[list[dict[str, str]], dict[str, str] | None]:
+    """One page of an index: the items' keys, and where the next page starts (None = this was the last)."""
+    condition, names = "#p = :p", {"#p": f"{index}_pk"}
+    values = {":p": {"S": partition}}
+    if sort_key_max is not None:
+        condition += " AND #s <= :s"
+        names["#s"] = f"{index}_sk"
+        values[":s"] = {"S": sort_key_max}
+    extra: dict[str, Any] = {"ExclusiveStartKey": ddb_json.encode_item(start)} if start else {}
+    answer = on_table(
+        "query",
+        IndexName=index,
+        KeyConditionExpression=condition,
+        ExpressionAttributeNames=names,
+        ExpressionAttributeValues=values,
+        Limit=limit,
+        ScanIndexForward=not descending,
+        **extra,
+    )
+    keys = [{"pk": item["pk"]["S"], "sk": item["sk"]["S"]} for item in answer["Items"]]
+    following = answer.get("LastEvaluatedKey")
+    return keys, ddb_json.decode_item(following) if following else None
+
+
 def keys_between(
     index: str, partition: str, low: str, high: str, *, limit: int, start: Key | None = None
 ) -> tuple[list[dict[str, str]], dict[str, str] | None]:
     """One page of an index from ``low`` to ``high``: the items' keys, and where to go on (None = the last page)."""
     extra: dict[str, Any] = {"ExclusiveStartKey": ddb_json.encode_item(start)} if start else {}
-    answer = call(
+    answer = on_table(
         "query",
-        TableName=settings().table_name,
         IndexName=index,
         KeyConditionExpression="#p = :p AND #s BETWEEN :low AND :high",
         ExpressionAttributeNames={"#p": f"{index}_pk", "#s": f"{index}_sk"},
@@ -136,9 +186,8 @@ def keys_between(
 def touch(key: Key, **values: Any) -> None:
     """Set attributes and raise ``seq`` by one, in one write. Arriving twice, ``seq`` has risen twice: never back."""
     names = {f"#s{number}": name for number, name in enumerate(values)}
-    call(
+    on_table(
         "update_item",
-        TableName=settings().table_name,
         Key=ddb_json.encode_item(key),
         UpdateExpression=f"SET {', '.join(f'{name} = :{name[1:]}' for name in names)} ADD #seq :one",
         ExpressionAttributeNames={**names, "#seq": "seq"},
@@ -149,9 +198,38 @@ def touch(key: Key, **values: Any) -> None:
     )
 
 
-def put(item: Mapping[str, Any]) -> None:
-    """Write a whole item over whatever is there."""
-    call("put_item", TableName=settings().table_name, Item=ddb_json.encode_item(item))
+def put(item: Mapping[str, Any], *, only_new: bool = False) -> bool:
+    """Write a whole item over whatever is there. False when ``only_new`` and there is one."""
+    condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"} if only_new else {}
+    return write_if("put_item", Item=ddb_json.encode_item(item), **condition)
+
+
+def put_if(item: Mapping[str, Any], attribute: str, *, equal: Any = None, below: float | None = None) -> bool:
+    """Write a whole item if it is not there yet, or if its ``attribute`` is ``equal`` to or ``below`` a value.
+
+    With ``equal`` the item must be there. False when the condition does not hold.
+    """
+    return write_if(
+        "put_item",
+        Item=ddb_json.encode_item(item),
+        ConditionExpression="#a = :v" if below is None else "attribute_not_exists(pk) OR #a < :v",
+        ExpressionAttributeNames={"#a": attribute},
+        ExpressionAttributeValues={":v": ddb_json.encode(equal if below is None else below)},
+    )
+
+
+def put_new(new: Sequence[Mapping[str, Any]]) -> None:
+    """Write whole items that nobody else can know yet, in as few calls as can be."""
+    requests = [{"PutRequest": {"Item": ddb_json.encode_item(item)}} for item in new]
+    for start in range(0, len(requests), BATCH_WRITE_MAX):
+        waiting = {settings().table_name: requests[start : start + BATCH_WRITE_MAX]}
+        for attempt in range(BATCH_WRITE_TRIES):
+            waiting = call("batch_write_item", RequestItems=waiting).get("UnprocessedItems") or {}
+            if not waiting:
+                break
+            time.sleep(0.05 * 2**attempt)
+        else:
+            raise TransientError("aws_unavailable", "DynamoDB did not take all new items.")
 
 
 def put_version(item: Mapping[str, Any]) -> bool:
@@ -165,7 +243,28 @@ def put_version(item: Mapping[str, Any]) -> bool:
             "ExpressionAttributeNames": {"#version": "version"},
             "ExpressionAttributeValues": {":before": ddb_json.encode(version - 1)},
         }
-    return _if("put_item", Item=ddb_json.encode_item(item), **condition)
+    return write_if("put_item", Item=ddb_json.encode_item(item), **condition)
+
+
+def change(key: Key, sets: Mapping[str, Any], removes: Sequence[str], *, version: int) -> bool:
+    """Set and remove attributes of an item that is still at ``version``; False when it is not."""
+    names = {"#version": "version"}
+    values: dict[str, Any] = {":expected": ddb_json.encode(version)}
+    assignments = []
+    for number, (name, value) in enumerate(sorted(sets.items())):
+        names[f"#s{number}"] = name
+        values[f":s{number}"] = ddb_json.encode(value)
+        assignments.append(f"#s{number} = :s{number}")
+    removals = [f"#r{number}" for number in range(len(removes))]
+    names.update(zip(removals, removes, strict=True))
+    return write_if(
+        "update_item",
+        Key=ddb_json.encode_item(key),
+        UpdateExpression=f"SET {', '.join(assignments)}" + (f" REMOVE {', '.join(removals)}" if removals else ""),
+        ConditionExpression="#version = :expected",
+        ExpressionAttributeNames=names,
+        ExpressionAttributeValues=values,
+    )
 
 
 def as_stored(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,12 +274,12 @@ def as_stored(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def delete(key: Key) -> None:
     """Delete an item; one that is not there is deleted already."""
-    call("delete_item", TableName=settings().table_name, Key=ddb_json.encode_item(key))
+    on_table("delete_item", Key=ddb_json.encode_item(key))
 
 
 def delete_unchanged(key: Key, **values: Any) -> bool:
     """Delete an item if it still has these values; False when it has not, or is gone."""
-    return _if(
+    return write_if(
         "delete_item",
         Key=ddb_json.encode_item(key),
         ConditionExpression=" AND ".join(f"#a{number} = :a{number}" for number in range(len(values))),

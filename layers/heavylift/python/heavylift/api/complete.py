@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import assembly, dynamo, life, purging, queue, records, s3, states, work
+from heavylift import assembly, dynamo, items, life, purging, queue, records, s3, states, work
 from heavylift.api import idempotency
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
@@ -110,7 +110,7 @@ def clean_up(caller: Caller, query: Mapping[str, str], seconds_left: Callable[[]
     deleted, start, more = 0, None, True
     while more and seconds_left() > 0:
         # The oldest first. What was deleted leaves this partition; the page token still points behind it.
-        page, start = dynamo.query_keys("status", partition, limit=CLEAN_UP_PAGE, start=start, descending=False)
+        page, start = items.query_keys("status", partition, limit=CLEAN_UP_PAGE, start=start, descending=False)
         for record in dynamo.get_many(page):
             ended = record.finished_at or record.updated_at
             wanted = record.status.value == status or status == State.FAILED.value
@@ -156,6 +156,8 @@ def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str,
             "lease_until": 0.0,
             "due_at": due,
         }
+        if again is Event.RETRY_ASSEMBLY:
+            values |= assembly.unmeasured(record)
         if body.rules is not None:
             values["rules"] = body.rules
         if source is not None and (record.failure or {}).get("code") in _OTHER_SOURCE and source.etag != record.etag:

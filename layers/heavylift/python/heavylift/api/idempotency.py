@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from heavylift import aws, ddb_json, dynamo, items
+from heavylift import aws, ddb_json, items
 from heavylift.api.caller import Caller
 from heavylift.errors import HeavyliftError, RequestError
 from heavylift.ids import following, new_ulid
@@ -127,7 +127,7 @@ def _claim(place: Mapping[str, str], request: str, new_ids: int) -> tuple[Run, s
         }
         if _write(place, fresh, "attribute_not_exists(pk) OR #ttl <= :now", {"#ttl": "ttl"}, {":now": now}):
             return Run(tuple(fresh["ids"]), now, keyed=True), token  # type: ignore[arg-type]
-        held = dynamo.get_item(place)
+        held = items.get(place)
         if held is None or held["ttl"] <= now:
             continue  # it expired or was freed in between
         run = Run(tuple(held["ids"]), float(held["began"]), keyed=True, resumed=True)
@@ -143,7 +143,7 @@ def _claim(place: Mapping[str, str], request: str, new_ids: int) -> tuple[Run, s
             taken = {"token": token, "lease_until": now + lease_s}
             if _write(place, taken, "#token = :before", {"#token": "token"}, {":before": held["token"]}):
                 return run, token
-            held = dynamo.get_item(place)
+            held = items.get(place)
             if held is not None and held["token"] == token:
                 return run, token
         raise RequestError(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift import counting, dynamo, intake, presign, s3
+from heavylift import counting, dynamo, intake, items, presign, s3
 from heavylift.api import idempotency, member_uploads, problems, rates
 from heavylift.api.bodies import FileEntry, InitiateBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
@@ -112,7 +112,7 @@ def _open(
 
 def _first(record: FileRecord) -> FileRecord:
     """Write the record, unless a twin was first: then our upload goes and the twin's record is given."""
-    if dynamo.put_item(to_item(record), only_new=True):
+    if items.put(to_item(record), only_new=True):
         return record
     there = dynamo.get(record.tenant, record.file_id)
     if record.s3_upload_id and record.s3_upload_id != there.s3_upload_id:

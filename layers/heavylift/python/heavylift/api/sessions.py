@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heavylift import assembly, counting, dynamo, keys, life, records, s3
+from heavylift import assembly, counting, dynamo, items, keys, life, records, s3
 from heavylift.api import batches, page_token, views
 from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
@@ -14,8 +14,7 @@ from heavylift.api.disposition import content_disposition
 from heavylift.batches import store
 from heavylift.errors import RequestError
 from heavylift.ids import FINGERPRINT_PATTERN, is_ulid, member_of
-from heavylift.limits import KINDS, LIST_LIMIT_MAX
-from heavylift.parts import PartPlan
+from heavylift.limits import KINDS, LIST_LIMIT_MAX, PART_COUNT_MAX
 from heavylift.records import FileRecord, iso
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, State, list_group
@@ -37,10 +36,11 @@ def _listed(record: FileRecord) -> list[s3.PartInfo]:
 
 def upload(caller: Caller, file_id: str, query: Mapping[str, str]) -> dict[str, Any]:
     """GET /v1/uploads/{id}?parts="""
+    with_parts = _flag(query, "parts", default=False)
     record = dynamo.get(caller.tenant, file_id)
     listed = _listed(record)
     answer = views.upload_status(record, [(part.number, part.size_bytes) for part in listed], time.time())
-    if query.get("parts", "").lower() == "true":
+    if with_parts:
         answer["parts"] = [
             {"part_number": part.number, "size": part.size_bytes, "sha256": part.sha256} for part in listed
         ]
@@ -53,7 +53,10 @@ def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str
     if not number_text.isascii() or not number_text.isdecimal() or len(number_text) > 5:
         raise RequestError("part_number_out_of_range", "A part number is a whole number from 1.")
     number = int(number_text)
-    PartPlan(record.size, record.mode, record.part_size, record.part_count).length(number)
+    if record.size_known:
+        assembly.plan_of(record).length(number)
+    elif not 1 <= number <= PART_COUNT_MAX:
+        raise RequestError("part_number_out_of_range", f"A part number is a whole number from 1 to {PART_COUNT_MAX}.")
     found = None
     if record.s3_upload_id and record.status in AWAITING_OBJECT:
         try:
@@ -111,7 +114,7 @@ def _list_page(
         records_there, after = store.member_page(tenant, filters["batch_id"], start["sk"] if start else None, limit)
         return records_there, {"sk": after} if after else None
     index, partition = _index_for(tenant, filters)
-    page, following = dynamo.query_keys(index, partition, limit=limit, start=start)
+    page, following = items.query_keys(index, partition, limit=limit, start=start)
     return dynamo.get_many(page), following
 
 
@@ -171,8 +174,16 @@ def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> 
     return int(text)
 
 
+def _flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """A parameter that is true or false."""
+    text = query.get(name, str(default)).lower()
+    if text not in {"true", "false"}:
+        raise RequestError("invalid_parameter", f"{name} must be true or false.", parameter=name)
+    return text == "true"
+
+
 def _link(url: str, expires_s: int, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
-    if query.get("redirect", "").lower() == "false":
+    if not _flag(query, "redirect", default=True):
         return 200, {"url": url, "expires_at": iso(time.time() + expires_s)}, {}
     return 307, {}, {"location": url}
 
@@ -186,7 +197,10 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
         )
     ttl = _number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
     media_type = record.media_type or "application/octet-stream"
-    inline = query.get("disposition") == "inline" and media_type in INLINE_TYPES
+    disposition = query.get("disposition", "attachment")
+    if disposition not in {"attachment", "inline"}:
+        raise RequestError("invalid_parameter", "disposition must be attachment or inline.", parameter="disposition")
+    inline = disposition == "inline" and media_type in INLINE_TYPES
     url = s3.presigned_get(
         settings().store_bucket,
         keys.store(record.tenant, record.file_id),

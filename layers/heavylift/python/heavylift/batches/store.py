@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from heavylift import aws, counting, ddb_json, dynamo, records
+from heavylift import counting, ddb_json, dynamo, items, records
 from heavylift.batches import manifest, marks, model
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
 from heavylift.errors import RequestError, TransientError
 from heavylift.ids import member_id
 from heavylift.records import FileRecord
-from heavylift.settings import settings
 
 CHANGE_TRIES = 8
 PARALLEL = 16  # a page of 5 000 entries is 51 items: about four round trips
@@ -30,25 +29,10 @@ class StaleBatch(TransientError):
         super().__init__("record_changed", f"The batch {batch_id} was changed at the same moment.", batch_id=batch_id)
 
 
-def _call(operation: str, **arguments: Any) -> Any:
-    try:
-        return getattr(aws.client("dynamodb"), operation)(TableName=settings().table_name, **arguments)
-    except ClientError as error:
-        if aws.is_later(error):
-            raise aws.later(error, operation) from error
-        raise
-    except BotoCoreError as error:
-        raise aws.later(error, operation) from error
-
-
-def _refused(error: ClientError) -> bool:
-    return aws.error_code(error) == "ConditionalCheckFailedException"
-
-
 # --- the batch ---
 def find(tenant: str, batch_id: str) -> Batch | None:
     """The batch, strongly consistent; None when there is none."""
-    item = dynamo.get_item(model.item_key(tenant, batch_id))
+    item = items.get(model.item_key(tenant, batch_id))
     return model.from_item(item) if item else None
 
 
@@ -62,35 +46,17 @@ def get(tenant: str, batch_id: str) -> Batch:
 
 def create(batch: Batch) -> bool:
     """Write a batch; False when it is there already (a repeated call chose the same id)."""
-    return dynamo.put_item(model.to_item(batch), only_new=True)
+    return items.put(model.to_item(batch), only_new=True)
 
 
 def commit(before: Batch, after: Batch) -> Batch:
     """Write what differs, if the version is still there. StaleBatch when somebody was first."""
     old, new = model.to_item(before), model.to_item(after)
-    names = {"#version": "version"}
-    values: dict[str, Any] = {":expected": ddb_json.encode(before.version)}
-    sets, removes = [], []
-    for number, name in enumerate(sorted(name for name in new if old.get(name) != new[name])):
-        names[f"#s{number}"] = name
-        values[f":s{number}"] = ddb_json.encode(new[name])
-        sets.append(f"#s{number} = :s{number}")
-    for number, name in enumerate(sorted(old.keys() - new.keys())):
-        names[f"#r{number}"] = name
-        removes.append(f"#r{number}")
-    try:
-        _call(
-            "update_item",
-            Key=ddb_json.encode_item(model.item_key(before.tenant, before.batch_id)),
-            UpdateExpression=f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
-            ConditionExpression="#version = :expected",
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-        )
-    except ClientError as error:
-        if _refused(error):
-            raise StaleBatch(before.batch_id) from error
-        raise
+    sets = {name: value for name, value in new.items() if old.get(name) != value}
+    removes = sorted(old.keys() - new.keys())
+    key = model.item_key(before.tenant, before.batch_id)
+    if not items.change(key, sets, removes, version=before.version):
+        raise StaleBatch(before.batch_id)
     return after
 
 
@@ -123,13 +89,13 @@ def _items(tenant: str, batch_id: str, sort_keys: Sequence[str]) -> list[dict[st
     if not sort_keys:
         return []
     with ThreadPoolExecutor(min(PARALLEL, len(sort_keys))) as pool:
-        found = pool.map(lambda sort_key: dynamo.get_item(model.item_key(tenant, batch_id, sort_key)), sort_keys)
+        found = pool.map(lambda sort_key: items.get(model.item_key(tenant, batch_id, sort_key)), sort_keys)
         return [item for item in found if item]
 
 
 # --- the manifest ---
 def _manifest_item(tenant: str, batch_id: str, hundred: int) -> dict[str, Any] | None:
-    return dynamo.get_item(model.item_key(tenant, batch_id, manifest.sort_key(hundred)))
+    return items.get(model.item_key(tenant, batch_id, manifest.sort_key(hundred)))
 
 
 def entry(tenant: str, batch_id: str, n: int) -> Entry | None:
@@ -179,10 +145,8 @@ def keep_entries(tenant: str, batch_id: str, new: Sequence[Entry]) -> None:
             if wanted is None:
                 return
             item, version = wanted
-            if version is None:
-                kept = dynamo.put_item(item, only_new=True)
-            else:
-                kept = dynamo.put_if(item, "version", equal=version)
+            new = version is None
+            kept = items.put(item, only_new=True) if new else items.put_if(item, "version", equal=version)
             if kept:
                 return
             time.sleep(0.01 * attempt)  # another page shares this hundred
@@ -209,7 +173,7 @@ def raise_mark(tenant: str, batch_id: str, n: int, mark: str) -> tuple[bool, dic
     """
     key = model.item_key(tenant, batch_id, marks.sort_key(manifest.hundred_of(n)))
     try:
-        answer = _call(
+        answer = items.on_table(
             "update_item",
             Key=ddb_json.encode_item(key),
             UpdateExpression="SET #n = :m",
@@ -219,16 +183,16 @@ def raise_mark(tenant: str, batch_id: str, n: int, mark: str) -> tuple[bool, dic
             ReturnValues="ALL_OLD",
         )
     except ClientError as error:
-        if not _refused(error):
+        if not items.condition_failed(error):
             raise
-        return False, marks.of_item(dynamo.get_item(key) or key)
+        return False, marks.of_item(items.get(key) or key)
     return True, marks.of_item({**key, **ddb_json.decode_item(answer.get("Attributes") or {})})
 
 
 def add_marks(tenant: str, batch_id: str, hundred: int, numbers: Iterable[int], mark: str) -> None:
     """Give ``mark`` to those members of a hundred that have none."""
     names = {f"#{name}": name for name in map(marks.name_of, numbers)}
-    _call(
+    items.on_table(
         "update_item",
         Key=ddb_json.encode_item(model.item_key(tenant, batch_id, marks.sort_key(hundred))),
         UpdateExpression="SET " + ", ".join(f"{name} = if_not_exists({name}, :m)" for name in names),
@@ -255,7 +219,7 @@ def note_stray(tenant: str, batch_id: str, number: str, code: str, limit: int) -
     key = model.item_key(tenant, batch_id, "X")
     if len(strays(tenant, batch_id)) >= limit:
         return
-    _call(
+    items.on_table(
         "update_item",
         Key=ddb_json.encode_item(key),
         UpdateExpression="SET #n = if_not_exists(#n, :c)",
@@ -266,7 +230,7 @@ def note_stray(tenant: str, batch_id: str, number: str, code: str, limit: int) -
 
 def strays(tenant: str, batch_id: str) -> dict[int, str]:
     """Number -> why its object was deleted."""
-    item = dynamo.get_item(model.item_key(tenant, batch_id, "X")) or {}
+    item = items.get(model.item_key(tenant, batch_id, "X")) or {}
     return {int(name[1:]): code for name, code in item.items() if name[0] == "n" and name[1:].isdigit()}
 
 
@@ -274,7 +238,7 @@ def strays(tenant: str, batch_id: str) -> dict[int, str]:
 def put_member(record: FileRecord) -> bool:
     """Write a member's record if there is none yet; False when there is."""
     counting.mark(record.tenant, record.file_id)
-    return dynamo.put_item(records.to_item(record), only_new=True)
+    return items.put(records.to_item(record), only_new=True)
 
 
 def members_of(tenant: str, batch_id: str, numbers: Iterable[int]) -> dict[int, FileRecord]:
@@ -298,7 +262,7 @@ def _query_page(
     extra: dict[str, Any] = {"Limit": limit} if limit else {}
     if after is not None:
         extra["ExclusiveStartKey"] = ddb_json.encode_item({"pk": partition, "sk": after})
-    answer = _call(
+    answer = items.on_table(
         "query",
         KeyConditionExpression="#p = :p AND #s BETWEEN :first AND :last",
         ExpressionAttributeNames={"#p": "pk", "#s": "sk"},

@@ -8,7 +8,21 @@ from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
-from heavylift import assembly, counting, dynamo, keys, life, purging, queue, records, retention, s3, states, work
+from heavylift import (
+    assembly,
+    counting,
+    dynamo,
+    items,
+    keys,
+    life,
+    purging,
+    queue,
+    records,
+    retention,
+    s3,
+    states,
+    work,
+)
 from heavylift.batches import closing
 from heavylift.batches import model as batch_model
 from heavylift.errors import HeavyliftError, RequestError, TransientError
@@ -77,7 +91,7 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
             if not go_on():
                 return
             # A record that was moved leaves this index; the page token still points behind it, so nothing repeats.
-            page, start = dynamo.query_keys(
+            page, start = items.query_keys(
                 "due",
                 records.due_partition(shard),
                 limit=PAGE,

@@ -73,7 +73,7 @@ def staged_fate(found: Listed, record: FileRecord | None, *, now: float, grace_s
         parsed = keys.parse_staging(found.key)
         return "announce" if parsed is not None and "-" in parsed.file_id else "delete"
     if record.status in AWAITING_OBJECT:
-        return "arrive" if age > event_s and found.size_bytes == record.size else "keep"
+        return "arrive" if age > event_s and assembly.may_be(record, found.size_bytes) else "keep"
     if record.status in GONE or record.stored:
         return "delete"
     if record.status in QUARANTINED:

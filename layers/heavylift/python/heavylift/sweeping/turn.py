@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift import dynamo
+from heavylift import items
 from heavylift.ids import new_ulid
 from heavylift.settings import settings
 
@@ -34,29 +34,29 @@ class Turn:
         if self.until - now > _turn_s() / 2:
             return True
         until = now + _turn_s()
-        if not dynamo.put_if({**_TURN, "owner": self.owner, "until": until}, "owner", equal=self.owner):
+        if not items.put_if({**_TURN, "owner": self.owner, "until": until}, "owner", equal=self.owner):
             return False
         self.until = until
         return True
 
     def give_back(self) -> None:
         """Let the next run begin at once."""
-        dynamo.put_if({**_TURN, "owner": self.owner, "until": 0}, "owner", equal=self.owner)
+        items.put_if({**_TURN, "owner": self.owner, "until": 0}, "owner", equal=self.owner)
 
 
 def take() -> Turn | None:
     """The turn, or None while another run is at work."""
     now = time.time()
     mine = Turn(new_ulid(), now + _turn_s())
-    taken = dynamo.put_if({**_TURN, "owner": mine.owner, "until": mine.until}, "until", below=now)
+    taken = items.put_if({**_TURN, "owner": mine.owner, "until": mine.until}, "until", below=now)
     return mine if taken else None
 
 
 def places() -> dict[str, Any]:
     """Where each listing goes on: by its name the last key that was looked at; absent = from the start."""
-    return dict((dynamo.get_item(_PLACES) or {}).get("places") or {})
+    return dict((items.get(_PLACES) or {}).get("places") or {})
 
 
 def keep_places(at: dict[str, Any]) -> None:
     """A run that is killed before this looks at the same keys once more: harmless."""
-    dynamo.put_item({**_PLACES, "places": at})
+    items.put({**_PLACES, "places": at})
