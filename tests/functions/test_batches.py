@@ -208,6 +208,8 @@ def test_objects_that_no_manifest_names(world: World) -> None:
     client = begun(world, texts(2))
     world.s3.put_object(Bucket=STAGING, Key=client.key(7), Body=b"stray")
     world.s3.put_object(Bucket=STAGING, Key="in/acme/01JD2Z3NDEKTSV4RRFFQ69G5FA/1", Body=b"no batch")
+    for name in ("007", "holiday.jpg", "a/1"):
+        world.s3.put_object(Bucket=STAGING, Key=f"in/acme/{client.batch_id}/{name}", Body=b"no number")
     world.pump()
     assert world.s3.buckets[STAGING] == {}
     client.send()
@@ -215,7 +217,11 @@ def test_objects_that_no_manifest_names(world: World) -> None:
 
     view = client.look()
     assert view["status"] == "completed"
-    assert [(error["n"], error["code"]) for error in view["errors"]] == [(7, "not_in_manifest")]
+    assert [(error.get("n"), error["code"]) for error in view["errors"]] == [
+        (7, "not_in_manifest"),
+        (None, "no_number"),
+    ]
+    assert "holiday" not in str(view)
 
 
 def test_another_size_or_digest_than_announced(world: World) -> None:

@@ -71,6 +71,8 @@ def _awaited(delivery: Delivery) -> FileRecord | None:
         record = dynamo.find(message.tenant, message.file_id)
         return record or _member(message.tenant, message.file_id, None, delivery)
     parsed = keys.parse_staging(message.key)
+    if parsed is None:
+        members.note_unnamed(message.key)
     record = dynamo.find(parsed.tenant, parsed.file_id) if parsed else None
     if record is None and parsed is not None and member_of(parsed.file_id):
         record = _member(parsed.tenant, parsed.file_id, parsed.lane, delivery)

@@ -17,6 +17,7 @@ NOT_RECEIVED = "The batch was completed, and this file had not arrived."
 SKIPPED = "skipped"
 DUPLICATE = "duplicate"
 _STRAYS = {
+    "no_number": "At least one object arrived under a name that is no file's number; such objects were deleted.",
     "not_in_manifest": "An object arrived that the manifest does not name; it was deleted.",
     "batch_completed": "An object arrived after the batch had ended; it was deleted.",
     "batch_completed_with_errors": "An object arrived after the batch had ended; it was deleted.",
@@ -103,9 +104,10 @@ def problem_view(member: Mapping[str, Any]) -> dict[str, Any]:
     return {"code": str(member["verdict"]), "message": f"The file is {member['verdict']}.", **shown}
 
 
-def stray_view(n: int, code: str) -> dict[str, Any]:
+def stray_view(n: int | None, code: str) -> dict[str, Any]:
     """An object that was deleted, as an entry of ``errors``."""
-    return {"n": n, "code": code, "message": _STRAYS.get(code, "An object arrived that nobody waits for.")}
+    number = {} if n is None else {"n": n}
+    return {**number, "code": code, "message": _STRAYS.get(code, "An object arrived that nobody waits for.")}
 
 
 def unlisted_view(batch: Batch) -> dict[str, Any]:

@@ -211,7 +211,10 @@ def _shown(batch: Batch) -> dict[str, Any]:
     lines = {line["n"]: line for line in _lines(batch, numbers)}
     errors = [batch_views.problem_view(lines[n]) for n in found.failures if lines[n]["verdict"]]
     strays = store.strays(batch.tenant, batch.batch_id)
-    errors += [batch_views.stray_view(n, code) for n, code in sorted(strays.items())]
+    errors += [
+        batch_views.stray_view(n, code)
+        for n, code in sorted(strays.items(), key=lambda one: (one[0] is None, one[0] or 0))
+    ]
     if batch.closed_at is not None and batch.unlisted:
         errors.insert(0, batch_views.unlisted_view(batch))
     warnings = [batch_views.problem_view(lines[n]) for n in found.flaws if lines[n]["verdict"]]

@@ -18,7 +18,7 @@ from heavylift.batches import model, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch, BatchStatus
 from heavylift.errors import ContentError, RequestError, TransientError
-from heavylift.ids import member_id, member_of
+from heavylift.ids import is_tenant, is_ulid, member_id, member_of
 from heavylift.limits import BATCH_LIST_MAX, MIB, rule_for_extension
 from heavylift.logical import logical_id
 from heavylift.parts import plan_parts
@@ -148,11 +148,18 @@ def cancelled(record: FileRecord, by: str) -> FileRecord:
         return record
 
 
+def note_unnamed(key: str) -> None:
+    """An object under a batch's prefix whose name is no number: told in the batch's errors. Its name stays unsaid."""
+    pieces = key.split("/")
+    if len(pieces) >= 4 and is_tenant(pieces[1]) and is_ulid(pieces[2]) and store.find(pieces[1], pieces[2]):
+        store.note_stray(pieces[1], pieces[2], None, "no_number", BATCH_LIST_MAX)
+
+
 def _refuse(batch: Batch | None, key: str, n: int, code: str) -> None:
     logger().warning("an object appeared that no batch waits for; it is deleted", key=key, why=code)
     count("UnawaitedObjects")
     if batch is not None:
-        store.note_stray(batch.tenant, batch.batch_id, f"{n:06d}", code, BATCH_LIST_MAX)
+        store.note_stray(batch.tenant, batch.batch_id, n, code, BATCH_LIST_MAX)
     s3.delete(settings().staging_bucket, key)
 
 

@@ -214,8 +214,11 @@ def marks_of(tenant: str, batch_id: str, hundreds: Iterable[int]) -> dict[int, s
 
 
 # --- objects that were refused ---
-def note_stray(tenant: str, batch_id: str, number: str, code: str, limit: int) -> None:
-    """Keep why an object was deleted, for the batch's errors; the first ``limit`` numbers are kept."""
+def note_stray(tenant: str, batch_id: str, number: int | None, code: str, limit: int) -> None:
+    """Keep why an object was deleted, for the batch's errors; the first ``limit`` numbers are kept.
+
+    None: its key has no number.
+    """
     key = model.item_key(tenant, batch_id, "X")
     if len(strays(tenant, batch_id)) >= limit:
         return
@@ -223,15 +226,19 @@ def note_stray(tenant: str, batch_id: str, number: str, code: str, limit: int) -
         "update_item",
         Key=ddb_json.encode_item(key),
         UpdateExpression="SET #n = if_not_exists(#n, :c)",
-        ExpressionAttributeNames={"#n": f"n{number}"},
+        ExpressionAttributeNames={"#n": "n" if number is None else f"n{number:06d}"},
         ExpressionAttributeValues={":c": ddb_json.encode(code)},
     )
 
 
-def strays(tenant: str, batch_id: str) -> dict[int, str]:
+def strays(tenant: str, batch_id: str) -> dict[int | None, str]:
     """Number -> why its object was deleted."""
     item = items.get(model.item_key(tenant, batch_id, "X")) or {}
-    return {int(name[1:]): code for name, code in item.items() if name[0] == "n" and name[1:].isdigit()}
+    return {
+        int(name[1:]) if name[1:] else None: code
+        for name, code in item.items()
+        if name[0] == "n" and (name[1:].isdigit() or name == "n")
+    }
 
 
 # --- members ---
