@@ -23,7 +23,7 @@ from heavylift.image.facts import ImageFacts
 from heavylift.image.thumbnails import Thumbnail, ThumbnailResult
 from heavylift.records import FileRecord
 from infra import topology
-from tests.doubles import events
+from tests.doubles import contract, events
 from tests.doubles.bus import BUS, FakeBus
 from tests.doubles.gate import Gate, Killed
 from tests.doubles.queues import FakeQueues, Message
@@ -301,7 +301,13 @@ def environment() -> dict[str, str]:
 
 def handler_of(function: str) -> Callable[[dict[str, Any], Any], Any]:
     module = importlib.import_module(f"functions.{function}.handler")
-    handler: Callable[[dict[str, Any], Any], Any] = module.handler
+
+    def handler(event: dict[str, Any], context: Any) -> Any:
+        answer = module.handler(event, context)
+        if "routeKey" in event:
+            contract.check(event, answer)
+        return answer
+
     return handler
 
 

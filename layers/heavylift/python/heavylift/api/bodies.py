@@ -8,7 +8,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from heavylift.errors import RequestError
 from heavylift.limits import (
@@ -35,7 +35,13 @@ def _sha256_base64(text: str) -> str:
         raise ValueError("not base64") from None
     if len(raw) != 32:
         raise ValueError(f"a SHA-256 has 32 bytes, not {len(raw)}")
+    if base64.b64encode(raw).decode() != text:  # S3 compares the text of a signed header
+        raise ValueError("not the one base64 of these bytes")
     return text
+
+
+def _sha256_either(text: str) -> str:
+    return text if _HEX.fullmatch(text) else _sha256_base64(text)
 
 
 def _small_json(limit: int) -> Any:
@@ -50,8 +56,19 @@ def _small_json(limit: int) -> Any:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH_MAX)]
 Text = Annotated[str, StringConstraints(max_length=2_000)]
-DigestBase64 = Annotated[str, AfterValidator(_sha256_base64)]
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+# For the OpenAPI description; the validators say the same with better words.
+_BASE64_PATTERN = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
+DigestBase64 = Annotated[
+    str, AfterValidator(_sha256_base64), WithJsonSchema({"type": "string", "pattern": f"^{_BASE64_PATTERN}$"})
+]
+EitherDigest = Annotated[
+    str,
+    AfterValidator(_sha256_either),
+    WithJsonSchema({"type": "string", "pattern": f"^([0-9a-fA-F]{{64}}|{_BASE64_PATTERN})$"}),
+]
 DigestHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+# Of a file's own entry: a digest that is none is that file's problem, not the call's.
 AnyDigest = Annotated[str, StringConstraints(max_length=64, min_length=43)]
 Kind = Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"]
 Metadata = Annotated[dict[str, Any], _small_json(METADATA_BYTES_MAX)]
@@ -114,7 +131,7 @@ class ManifestEntry(Body):
     n: int = Field(ge=0, le=BATCH_NUMBER_MAX)
     name: Name
     size: int = Field(ge=0)
-    sha256: AnyDigest | None = None
+    sha256: EitherDigest | None = None
     relative_path: Name | None = None
 
 

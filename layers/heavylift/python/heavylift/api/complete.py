@@ -51,7 +51,10 @@ def _complete(caller: Caller, file_id: str, body: CompleteBody) -> tuple[int, di
     count("UploadsCompleted")
     # What the client asked for is that the upload be staged; where the file is by now, GET /v1/files/{id} tells.
     proof = ("sha256", "sha256_proven", "sha256_composite")
-    checksums = {name: record.checksums[name] for name in proof if name in record.checksums}
+    checksums = {
+        "sha256_proven": False,
+        **{name: record.checksums[name] for name in proof if name in record.checksums},
+    }
     return 200, {"upload_id": file_id, "status": "staged", "size": record.size, "checksums": checksums}, {}
 
 

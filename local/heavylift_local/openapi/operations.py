@@ -1,0 +1,379 @@
+"""Each route of the topology: what it does, what it takes, what it answers, by which codes it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from heavylift.api import bodies
+from heavylift.ids import ULID_PATTERN
+from heavylift.limits import (
+    BATCH_NUMBER_MAX,
+    KINDS,
+    LIST_LIMIT_MAX,
+    PART_COUNT_MAX,
+    PARTS_PER_CALL_MAX,
+    URLS_PER_CALL_MAX,
+)
+from heavylift.states import State
+from heavylift_local.openapi.schemas import BASE64_DIGEST, FILE_ID, Schema, count, text
+
+# Of every route with a token: the token's fault, ours, the world's.
+COMMON_CODES = ("no_tenant", "internal_error", "aws_unavailable")
+KEYED_CODES = ("idempotency_in_flight", "idempotency_key_reused", "invalid_parameter")
+BODY_CODES = ("not_json", "invalid_body")
+
+FILE_PATH = text("The upload's, which is the file's.", pattern=FILE_ID)
+BATCH_PATH = text("The batch's.", pattern=f"^{ULID_PATTERN.pattern}$")
+LIMIT = {"type": "integer", "minimum": 1, "maximum": LIST_LIMIT_MAX}
+TRUE_FALSE = {"type": "string", "enum": ["true", "false"]}
+DIGEST = {"type": "string", "pattern": BASE64_DIGEST}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    means: str
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """``answers``: status -> (schema's name or None, what it means). ``codes``: of the problems that it answers.
+
+    ``body``: a pydantic model, or a schema by hand for ``sign``, which loads no pydantic. ``keyed``: takes an
+    Idempotency-Key.
+    """
+
+    summary: str
+    answers: Mapping[int, tuple[str | None, str]]
+    codes: tuple[str, ...] = ()
+    means: str = ""
+    path: Mapping[str, Schema] = field(default_factory=dict)
+    query: tuple[Parameter, ...] = ()
+    body: type[BaseModel] | Schema | None = None
+    body_required: bool = True
+    keyed: bool = False
+
+
+def _filters() -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "status",
+            "Of this state; failed includes rejected, fresh includes completed.",
+            {"type": "string", "enum": [state.value for state in State]},
+        ),
+        Parameter("kind", "Of this kind.", {"type": "string", "enum": list(KINDS)}),
+        Parameter("fingerprint", "With these bytes.", {"type": "string", "pattern": "^v1:[0-9a-f]{64}$"}),
+        Parameter("batch_id", "Of this batch, by number.", {"type": "string", "pattern": f"^{ULID_PATTERN.pattern}$"}),
+        Parameter("logical_id", "Of this document.", {"type": "string", "minLength": 1}),
+        Parameter("limit", "At most so many; 50 by itself.", LIMIT),
+        Parameter("next_token", "From the page before.", {"type": "string", "minLength": 1}),
+    )
+
+
+def _list(summary: str) -> Operation:
+    return Operation(
+        summary,
+        {200: ("FileList", "The newest first. Indexes lag behind a change by a moment; ids never do.")},
+        ("invalid_parameter", "invalid_next_token"),
+        query=_filters(),
+    )
+
+
+REDIRECT = Parameter("redirect", "false: the link comes as JSON instead of a redirect.", TRUE_FALSE)
+LINK = {
+    200: ("Link", "With redirect=false."),
+    307: (None, "To a signed GET: Location."),
+}
+SIGN_PARTS: Schema = {
+    "type": "object",
+    "required": ["parts"],
+    "properties": {
+        "parts": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": PARTS_PER_CALL_MAX,
+            "items": {
+                "type": "object",
+                "required": ["part_number"],
+                "properties": {
+                    "part_number": count(minimum=1, maximum=PART_COUNT_MAX),
+                    "sha256": {
+                        **DIGEST,
+                        "type": ["string", "null"],
+                        "description": "Base64 of the part's SHA-256; needed but for sessions with checksum none.",
+                    },
+                    "size": {
+                        "type": ["integer", "null"],
+                        "description": "Bytes, to be compared with the plan.",
+                    },
+                },
+            },
+        }
+    },
+}
+SIGN_FILES: Schema = {
+    "type": "object",
+    "required": ["n"],
+    "properties": {
+        "n": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": URLS_PER_CALL_MAX,
+            "items": count(minimum=0, maximum=BATCH_NUMBER_MAX),
+            "description": "Numbers of the manifest.",
+        }
+    },
+}
+SIGN_POLICY: Schema = {
+    "type": "object",
+    "properties": {"checksum": {"type": "string", "enum": ["none", "sha256"]}},
+}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "POST /v1/uploads": Operation(
+        "Begin uploads",
+        {201: ("Uploads", "One entry a file in the order asked for: its session, or the problem why there is none.")},
+        (*BODY_CODES, "rate_limited"),
+        "1 to 200 files. A file that cannot be taken is a problem in its entry and stops no other one. With a file's "
+        "sha256 the answer already holds the PUT of a small one. With batch_id and n the entry is a batch's file that "
+        "is too large for its form.",
+        body=bodies.InitiateBody,
+        keyed=True,
+    ),
+    "POST /v1/uploads/{id}/parts": Operation(
+        "Sign parts",
+        {200: ("SignedParts", "In the order asked for.")},
+        (
+            *BODY_CODES,
+            "not_found",
+            "part_number_out_of_range",
+            "part_size_mismatch",
+            "sha256_required",
+            "state_conflict",
+            "upload_expired",
+        ),
+        "Digest and length of each part are signed into its URL: S3 refuses anything else. Writes nothing; ask again "
+        "whenever a URL has died.",
+        {"id": FILE_PATH},
+        body=SIGN_PARTS,
+    ),
+    "GET /v1/uploads/{id}": Operation(
+        "An upload's state",
+        {200: ("UploadStatus", "What S3 has, and what it still needs.")},
+        ("not_found", "invalid_parameter"),
+        path={"id": FILE_PATH},
+        query=(Parameter("parts", "true: each received part with its size and digest.", TRUE_FALSE),),
+    ),
+    "GET /v1/uploads/{id}/parts/{n}": Operation(
+        "Verify one part",
+        {200: ("Part", "As S3 has it.")},
+        ("not_found", "part_not_received", "part_number_out_of_range", "invalid_body"),
+        path={"id": FILE_PATH, "n": count("The part's number.", 1, maximum=PART_COUNT_MAX)},
+        query=(
+            Parameter(
+                "sha256",
+                "Base64 or hex: matches tells whether S3 has these bytes.",
+                {"type": "string", "pattern": f"^[0-9a-fA-F]{{64}}$|{BASE64_DIGEST}"},
+            ),
+        ),
+    ),
+    "GET /v1/uploads": _list("List uploads"),
+    "GET /v1/files": _list("List files"),
+    "POST /v1/uploads/{id}/complete": Operation(
+        "Join the parts",
+        {
+            200: ("Completed", "The upload is staged, however often it is asked."),
+            202: ("Completed", "S3 is still joining them; ask again after Retry-After."),
+        },
+        (
+            *BODY_CODES,
+            "not_found",
+            "parts_missing",
+            "part_mismatch",
+            "part_size_mismatch",
+            "state_conflict",
+            "upload_expired",
+            "record_changed",
+        ),
+        "The server lists the parts itself and proves count, order, sizes and digests; what the client claims is only "
+        "compared. 409 parts_missing names the ranges to send. Not needed for single PUTs, and harmless.",
+        {"id": FILE_PATH},
+        body=bodies.CompleteBody,
+        body_required=False,
+        keyed=True,
+    ),
+    "POST /v1/uploads/{id}/retry": Operation(
+        "Try again",
+        {202: ("UploadState", "It is on its way again.")},
+        (*BODY_CODES, "not_found", "state_conflict", "source_expired", "record_changed"),
+        "The failed stage once more; of a rejected file the validation, with other rules where some are given. force "
+        "also begins the stage again that the file is in, or has completed.",
+        {"id": FILE_PATH},
+        body=bodies.RetryBody,
+        body_required=False,
+        keyed=True,
+    ),
+    "DELETE /v1/uploads/{id}": Operation(
+        "Cancel an upload",
+        {200: ("UploadState", "Cancelled; asked again, it looks whether anything is left.")},
+        ("not_found", "state_conflict", "record_changed"),
+        path={"id": FILE_PATH},
+    ),
+    "DELETE /v1/uploads": Operation(
+        "Clean up",
+        {200: ("Deleted", "What was deleted within this call's time.")},
+        ("invalid_parameter", "state_conflict", "record_changed"),
+        "Deletes what ended badly and is that old.",
+        query=(
+            Parameter(
+                "status",
+                "failed includes rejected.",
+                {"type": "string", "enum": ["failed", "rejected", "cancelled", "expired"], "default": "failed"},
+            ),
+            Parameter("hours_old", "How long ago it ended.", {"type": "number", "minimum": 0, "default": 24}),
+        ),
+    ),
+    "GET /v1/files/{id}": Operation(
+        "A file",
+        {200: ("File", "From the beginning of its upload on, also when it was refused.")},
+        ("not_found",),
+        path={"id": FILE_PATH},
+    ),
+    "GET /v1/files/{id}/events": Operation(
+        "A file's audit trail",
+        {200: ("AuditTrail", "Every step of its life.")},
+        ("not_found",),
+        path={"id": FILE_PATH},
+    ),
+    "DELETE /v1/files/{id}": Operation(
+        "Delete a file",
+        {200: ("FileState", "Every version of it, and all that was made of it.")},
+        ("not_found", "state_conflict", "record_changed"),
+        path={"id": FILE_PATH},
+    ),
+    "GET /v1/files/{id}/content": Operation(
+        "Download a file",
+        LINK,
+        ("not_found", "not_stored", "invalid_parameter"),
+        "S3 answers ranges, too.",
+        {"id": FILE_PATH},
+        (
+            REDIRECT,
+            Parameter("ttl", "Life of the link in seconds.", {"type": "integer", "minimum": 1, "maximum": 3600}),
+            Parameter(
+                "disposition",
+                "inline: a browser shows pictures and PDF.",
+                {"type": "string", "enum": ["attachment", "inline"]},
+            ),
+        ),
+    ),
+    "GET /v1/files/{id}/thumbnails/{size}": Operation(
+        "A thumbnail",
+        LINK,
+        ("not_found", "no_thumbnail", "invalid_parameter"),
+        path={"id": FILE_PATH, "size": count("Longest edge in pixels.", 1)},
+        query=(REDIRECT,),
+    ),
+    "POST /v1/batches": Operation(
+        "Begin a batch",
+        {201: ("BatchBegun", "With mode post, the form for its small files.")},
+        (*BODY_CODES, "facility_not_allowed", "rate_limited"),
+        "Many files that belong together. mode post: one form for all of them; put: a signed URL each.",
+        body=bodies.BatchBody,
+        keyed=True,
+    ),
+    "PUT /v1/batches/{id}/manifest/{page}": Operation(
+        "List a batch's files",
+        {200: ("ManifestPage", "The page is kept; sent again it changes nothing.")},
+        (
+            *BODY_CODES,
+            "not_found",
+            "invalid_parameter",
+            "state_conflict",
+            "batch_expired",
+            "manifest_conflict",
+            "manifest_full",
+            "record_changed",
+        ),
+        path={"id": BATCH_PATH, "page": count("The page's number.", maximum=999)},
+        body=bodies.ManifestBody,
+    ),
+    "POST /v1/batches/{id}/urls": Operation(
+        "Sign a batch's files",
+        {200: ("SignedFiles", "In the order asked for: a PUT, or the problem why there is none.")},
+        (*BODY_CODES, "not_found", "state_conflict", "batch_expired"),
+        path={"id": BATCH_PATH},
+        body=SIGN_FILES,
+    ),
+    "POST /v1/batches/{id}/policy": Operation(
+        "Renew a batch's form",
+        {200: ("Policy", "A fresh form.")},
+        (*BODY_CODES, "not_found", "state_conflict", "batch_expired"),
+        path={"id": BATCH_PATH},
+        body=SIGN_POLICY,
+        body_required=False,
+    ),
+    "GET /v1/batches/{id}": Operation(
+        "A batch",
+        {200: ("Batch", "Exact counts.")},
+        ("not_found", "invalid_parameter"),
+        "With wait the answer comes when the batch has ended or the time is up (25 s at most), and holds the files of "
+        "batches of up to 100.",
+        {"id": BATCH_PATH},
+        (Parameter("wait", "Seconds.", {"type": "number", "minimum": 0}),),
+    ),
+    "GET /v1/batches/{id}/files": Operation(
+        "A batch's files",
+        {200: ("BatchFiles", "By number, each with its verdict.")},
+        ("not_found", "invalid_parameter", "invalid_next_token"),
+        path={"id": BATCH_PATH},
+        query=(
+            Parameter("limit", "At most so many; 100 by itself.", LIMIT),
+            Parameter("next_token", "From the page before.", {"type": "string", "minLength": 1}),
+        ),
+    ),
+    "GET /v1/batches/{id}/studies": Operation(
+        "A batch's studies",
+        {200: ("Studies", "None as long as nothing reads DICOM.")},
+        ("not_found",),
+        path={"id": BATCH_PATH},
+    ),
+    "POST /v1/batches/{id}/complete": Operation(
+        "Say that no more files will come",
+        {200: ("Batch", "What has not arrived has failed.")},
+        ("not_json", "not_found", "state_conflict", "batch_expired", "record_changed"),
+        path={"id": BATCH_PATH},
+        body={"type": "object"},
+        body_required=False,
+        keyed=True,
+    ),
+    "DELETE /v1/batches/{id}": Operation(
+        "Cancel a batch",
+        {200: ("Batch", "Files that have ended stay as they are.")},
+        ("not_found", "state_conflict", "record_changed"),
+        path={"id": BATCH_PATH},
+    ),
+    "POST /v1/companion-tickets": Operation(
+        "A ticket for Uppy",
+        {201: ("Ticket", "What to give to Uppy as its companionEndpoint.")},
+        BODY_CODES,
+        "Uppy sends no token to a Companion: a sealed ticket in the path stands in for it, for uploads only. The "
+        "routes under it are Companion's own (docs/api.md).",
+        body={
+            "type": "object",
+            "properties": {"ttl": {"type": "integer", "minimum": 60, "maximum": 43_200, "description": "Seconds."}},
+        },
+        body_required=False,
+        keyed=True,
+    ),
+    "GET /v1/stats": Operation("Statistics", {200: ("Stats", "As of the last sweep.")}),
+    "GET /v1/health": Operation(
+        "Health",
+        {200: ("Health", "The API can work."), 503: ("Health", "A component fails that requests need.")},
+        means="No token needed; no counts, no names.",
+    ),
+}
