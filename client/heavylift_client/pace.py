@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from heavylift_client.backoff import Clock
 
 FIRST = 4
+FIRST_SMALL = 10  # a small PUT is mostly waiting: other clients begin with as many
 MOST = 16  # S3 gives 40-90 MB/s a connection: sixteen fill 10 Gbit/s
 EPOCH_S = 2.0  # long enough that one slow part does not decide
 PAYS = 1.1  # throughput is noisy; a step that brings less than this brings nothing
@@ -55,14 +56,14 @@ def slowed(trend: Trend) -> Trend:
 class Pace:
     """Counts the requests on the wire of one run, all of its lanes together. Thread-safe.
 
-    ``fixed``: the number to begin with and never to exceed; None: begin with 4, find the best up to 16.
+    ``fixed``: the number to begin with and never to exceed; None: begin with ``first``, find the best up to 16.
     """
 
-    def __init__(self, fixed: int | None, clock: Clock) -> None:
+    def __init__(self, fixed: int | None, clock: Clock, *, first: int = FIRST) -> None:
         most = MOST if fixed is None else max(1, fixed)
         self.most = most
         """How many there may ever be; the number of threads worth having."""
-        self._trend = Trend(min(FIRST, most) if fixed is None else most, most)
+        self._trend = Trend(min(first, most) if fixed is None else most, most)
         self._clock = clock
         self._condition = threading.Condition()
         self._listeners: list[Callable[[], None]] = []

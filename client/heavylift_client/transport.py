@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import http.client
 import os
+import re
 import select
 import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heavylift_client.errors import AnswerError, ClientError, NetworkError, SourceChanged, SourceError
 
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0  # for one send or receive, not for a whole part
 SENDFILE_BYTES = 1 << 20  # between two looks at whether the server already answered
 BUFFER_BYTES = 256 << 10
+HEADER_LINE_MAX_BYTES = 65_536
+HEADER_FIELDS_MAX = 100
 BODY_MAX_BYTES = 32 << 20  # an API answer of 1,000 signed parts is about 2 MB
 # sendfile's own trouble with a file system, after which reading and sending still works.
 NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 FILE_TROUBLE = frozenset({errno.EIO, errno.ESTALE, errno.EISDIR})
+
+NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f]")
 
 Progress = Callable[[int], None]
 """Called with bytes as they go over the wire."""
@@ -64,9 +69,61 @@ def take_apart(url: str) -> Target:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise AnswerError("a URL is not http or https")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not path.isascii() or any(c <= " " or c == "\x7f" for c in path):
+    if not path.isascii() or NOT_IN_A_URL.search(path):
         raise AnswerError("a URL holds characters that it may not")
     return Target(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), path)
+
+
+class _Headers(dict[str, str]):
+    """Header fields by lower-case name; the values of a repeated one are joined (RFC 9110, 5.3)."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose header is split by hand: the standard library parses it as an e-mail, which costs more than all
+    the rest of a small PUT."""
+
+    def begin(self) -> None:
+        """Read status and header. Raises HTTPException as the class it stands for."""
+        if self.headers is not None:
+            return
+        while True:
+            version, status, reason = self._read_status()
+            fields = self._fields()
+            if status >= 200:
+                break  # 1xx only announces the answer
+        self.code = self.status = status
+        self.reason = reason.strip()
+        if version not in ("HTTP/1.0", "HTTP/1.1"):
+            raise http.client.UnknownProtocol(version)
+        self.version = 11 if version == "HTTP/1.1" else 10
+        self.headers = self.msg = fields
+        self.chunked = str(fields.get("transfer-encoding", "")).lower() == "chunked"
+        self.chunk_left = None
+        self.will_close = self._check_close()
+        length = fields.get("content-length")
+        self.length = int(length) if length is not None and length.isdecimal() and not self.chunked else None
+        if status in (204, 304) or self._method == "HEAD":
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
+
+    def _fields(self) -> _Headers:
+        fields = _Headers()
+        while True:
+            line = self.fp.readline(HEADER_LINE_MAX_BYTES + 1)
+            if len(line) > HEADER_LINE_MAX_BYTES or len(fields) > HEADER_FIELDS_MAX:
+                raise http.client.HTTPException("the header of an answer is too large")
+            if line in (b"\r\n", b"\n"):
+                return fields
+            if not line:
+                raise http.client.IncompleteRead(b"")
+            name, _, value = line.decode("iso-8859-1").partition(":")
+            name, value = name.strip().lower(), value.strip()
+            known = super(_Headers, fields).get(name)
+            fields[name] = value if known is None else f"{known}, {value}"
 
 
 class Transport:
@@ -200,6 +257,7 @@ class Transport:
             )
         else:
             connection = http.client.HTTPConnection(target.host, target.port, timeout=self._timeout_s)
+        connection.response_class = _Response
         with self._lock:
             if self._aborted:
                 raise NetworkError("the connections were closed")
@@ -333,7 +391,7 @@ class Transport:
 
 
 def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.getheaders()}
+    return dict(response.headers.items())
 
 
 def _hung_up(sock: socket.socket) -> bool:

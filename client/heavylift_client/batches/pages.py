@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +90,3 @@ def window_size(files_per_s: float, lives_s: float | None, concurrency: int) -> 
 def member_id(batch_id: str, n: int) -> str:
     """The file id (and upload id) of a batch's member."""
     return f"{batch_id}-{n:06d}"
-
-
-def number_of(file_id: str) -> int:
-    """The ``n`` of a member's id."""
-    return int(file_id.rpartition("-")[2])
-
-
-def well(record: dict[str, Any], statuses: Sequence[str] = ("completed",)) -> bool:
-    """Whether a batch ended well."""
-    return record.get("status") in statuses

@@ -33,7 +33,7 @@ from heavylift_client.batches.lane import STORED, Counts, Lane, check_unchanged,
 from heavylift_client.batches.listing import Listed, read_listing, write_listing
 from heavylift_client.batches.pages import Member, member_id
 from heavylift_client.errors import AnswerError, ClientError, SourceChanged, Stopped
-from heavylift_client.pace import Pace
+from heavylift_client.pace import FIRST, FIRST_SMALL, Pace
 from heavylift_client.results import Result
 from heavylift_client.sources import READ_BYTES, Declared, Item, Membership, clean, label, unreadable
 from heavylift_client.transfers import Hooks
@@ -205,7 +205,7 @@ class Run:
         return True
 
     def _is_open(self) -> bool:
-        return (self.record or {}).get("status", "open") == "open"
+        return self.record is None or self.record.get("status", "open") == "open"
 
     # send
 
@@ -214,7 +214,8 @@ class Run:
         stop = threading.Event()
         transport, for_large = self.tools.new_transport(), self.tools.new_transport()
         api = self.tools.new_api(transport, stop)
-        pace = Pace(self.tools.concurrency, self.tools.clock)
+        has_large = listed.bytes > listed.small_bytes
+        pace = Pace(self.tools.concurrency, self.tools.clock, first=FIRST if has_large else FIRST_SMALL)
         lane = Lane(
             str(self.batch_id),
             self.root,
