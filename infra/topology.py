@@ -26,6 +26,9 @@ API_CORS_MAX_AGE_S = 600
 # SIGNATURE_TTL_SECONDS is longer, that counts.
 SIGNATURE_AGE_MAX_S = 3600
 
+# Companion's routes, where a sealed ticket in the path stands in for the token that Uppy cannot send.
+BY_TICKET = "/s3/t/{ticket}/s3"
+
 # What every function runs on. All our wheels exist for both, and Graviton costs a fifth less per GB-second.
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 # The layer of every function, whatever its others: layers/heavylift.
@@ -155,7 +158,7 @@ BUCKETS = (
         (KeyClass("in", 14), KeyClass("dicom", 14)),
         abort_incomplete_days=7,
         cors_methods=("PUT", "POST", "GET", "HEAD"),
-        cors_expose=("ETag", "x-amz-checksum-sha256"),
+        cors_expose=("ETag", "Location", "x-amz-checksum-sha256"),
     ),
     Bucket(
         "store",
@@ -237,6 +240,9 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads"),
             Route("POST", "/v1/batches"),
             Route("PUT", "/v1/batches/{id}/manifest/{page}"),
+            Route("POST", "/v1/companion-tickets"),
+            Route("GET", f"{BY_TICKET}/params", None),
+            Route("POST", f"{BY_TICKET}/multipart", None),
         ),
         allows=(
             # Of two that begin the same member's upload the later one aborts its own.
@@ -267,6 +273,8 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads/{id}/parts"),
             Route("POST", "/v1/batches/{id}/urls"),
             Route("POST", "/v1/batches/{id}/policy"),
+            Route("GET", f"{BY_TICKET}/multipart/{{uploadId}}/{{partNumber}}", None),
+            Route("GET", f"{BY_TICKET}/multipart/{{uploadId}}/batch", None),
         ),
         allows=(
             Allow(("s3:PutObject",), ("staging/in/*", "staging/dicom/*")),
@@ -286,6 +294,9 @@ FUNCTIONS = (
             Route("DELETE", "/v1/files/{id}"),
             Route("POST", "/v1/batches/{id}/complete"),
             Route("DELETE", "/v1/batches/{id}"),
+            Route("GET", f"{BY_TICKET}/multipart/{{uploadId}}", None),
+            Route("POST", f"{BY_TICKET}/multipart/{{uploadId}}/complete", None),
+            Route("DELETE", f"{BY_TICKET}/multipart/{{uploadId}}", None),
         ),
         allows=(
             *_PURGE,
@@ -300,6 +311,8 @@ FUNCTIONS = (
                 ("staging/in/*", "staging/dicom/*"),
             ),
             _AUDIT_WRITE,
+            # What an upload begun with a ticket was joined of, for a client that lost our answer.
+            Allow(("s3:GetObject",), ("derived/manifests/*",)),
             _RECORD_READ,
             _RECORD_WRITE,
             Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),

@@ -2,6 +2,7 @@
 
 from heavylift.api import batches, complete
 from heavylift.api.caller import path_id, query
+from heavylift.api.companion import end, serving
 from heavylift.api.http import caller, handler_of, json_response, resolver, seconds_left
 
 app = resolver()
@@ -46,4 +47,5 @@ def delete_batch(id: str):
     return json_response(200, batches.cancel(caller(app), batches.batch_id_of(event), seconds_left(app)))
 
 
-handler = handler_of(app)
+BY_TICKET = end.ROUTES
+handler = serving.beside(handler_of(app), BY_TICKET)

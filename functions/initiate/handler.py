@@ -2,6 +2,7 @@
 
 from heavylift.api import batches
 from heavylift.api.caller import facility_of
+from heavylift.api.companion import begin, serving
 from heavylift.api.http import caller, handler_of, json_response, resolver
 from heavylift.api.initiate import initiate_uploads
 from heavylift.settings import settings
@@ -26,4 +27,10 @@ def put_manifest(id: str, page: str):
     return json_response(200, batches.put_page(caller(app), batches.batch_id_of(event), page, event))
 
 
-handler = handler_of(app)
+@app.post("/v1/companion-tickets")
+def post_ticket():
+    return json_response(201, begin.ticket(caller(app), app.current_event.raw_event))
+
+
+BY_TICKET = begin.ROUTES
+handler = serving.beside(handler_of(app), BY_TICKET)

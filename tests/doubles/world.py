@@ -18,6 +18,7 @@ from heavylift import aws, ddb_json, dynamo, keys, limits, parts, promotion, rec
 from heavylift import settings as settings_module
 from heavylift.api import complete as api_complete
 from heavylift.api import health
+from heavylift.api.companion import sign as companion_sign
 from heavylift.image.decision import Decision
 from heavylift.image.facts import ImageFacts
 from heavylift.image.thumbnails import Thumbnail, ThumbnailResult
@@ -87,6 +88,7 @@ class World:
         monkeypatch.setattr(aws, "prober", self.gate.client)
         monkeypatch.setattr(health, "_kept", [])
         monkeypatch.setattr(dynamo, "_secret", [])
+        monkeypatch.setattr(companion_sign, "_secret", [])
         monkeypatch.setattr(settings_module, "S3_PART_SIZE_MIN", 5)
         monkeypatch.setattr(parts, "MIB", 1)
         monkeypatch.setattr(parts, "SINGLE_PUT_MAX", 64)

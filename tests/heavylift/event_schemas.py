@@ -122,6 +122,7 @@ THUMBNAILS = Field(
 
 def _file(name: str, means: str, statuses: tuple[str, ...], *more: Field) -> EventType:
     label = "unless it is or may be DICOM, which is named after patients"
+    always_sized = set(statuses) <= {"completed", "completed_with_errors", "rejected"}
     fields = (
         *_common("file_id"),
         Field("user", "Who uploaded it: the token's sub", TEXT, "when known"),
@@ -142,7 +143,12 @@ def _file(name: str, means: str, statuses: tuple[str, ...], *more: Field) -> Eve
         Field("kind", "What it is; as declared, until its content was taken", {"enum": KINDS}),
         Field("format", "What it is, exactly: TIFF, CSV, …", TEXT, "when its content was recognised and taken"),
         Field("media_type", "Its media type by content", TEXT, "when its content was recognised and taken"),
-        Field("size", "Bytes; as declared, until they arrived", COUNT),
+        Field(
+            "size",
+            "Bytes; as declared, until they arrived",
+            COUNT,
+            "" if always_sized else "unless an upload without a declared size ended early",
+        ),
         Field("width", "Pixels", COUNT, "for pictures that were read"),
         Field("height", "Pixels", COUNT, "for pictures that were read"),
         Field("checksums", "What is known of its bytes", CHECKSUMS),

@@ -195,6 +195,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "parts_missing",
             "part_mismatch",
             "part_size_mismatch",
+            "size_not_allowed",
             "state_conflict",
             "upload_expired",
             "record_changed",

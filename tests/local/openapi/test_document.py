@@ -87,7 +87,7 @@ def test_posts_that_make_something_take_a_key(route: str) -> None:
 
 def test_every_code_of_the_api_is_some_routes() -> None:
     """But those that stand inside an answer, as a file's own problem, and those of Companion's routes."""
-    inside = {"size_not_allowed", "type_not_allowed", "not_in_manifest", "size_mismatch", "multipart_required"}
+    inside = {"type_not_allowed", "not_in_manifest", "size_mismatch", "multipart_required"}
     listed = {code for one in OPERATIONS.values() for code in codes_of(one)}
     others = {code for code in problems.STATUS if code.startswith("ticket_")}
 

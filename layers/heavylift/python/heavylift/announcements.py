@@ -73,7 +73,7 @@ def file_event(record: FileRecord, entry: Mapping[str, Any], config: Settings | 
         "kind": record.kind,
         "format": record.format,
         "media_type": record.media_type,
-        "size": record.size,
+        "size": record.size if record.size_known else None,
         "width": _whole(facts.get("width")),
         "height": _whole(facts.get("height")),
         "checksums": checksums(record),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from heavylift import dynamo, keys, life, records, s3, work
+from heavylift import dynamo, intake, keys, life, records, s3, work
 from heavylift.errors import RequestError, TransientError
 from heavylift.limits import ASSEMBLING_LEASE_S
 from heavylift.parts import PartPlan, needed_ranges, ranges_of
@@ -36,11 +36,60 @@ class Proof:
     sha256_composite: str | None
 
 
-def prove(record: FileRecord, listed: Sequence[s3.PartInfo], claimed: Mapping[int, str | None] | None = None) -> Proof:
+def measured(record: FileRecord, listed: Sequence[s3.PartInfo], claimed: Iterable[int], size_max: int) -> FileRecord:
+    """An upload that nobody announced a size for, with the plan that its parts make; any other as it is. Pure.
+
+    The file is what the client says it has sent (``claimed``; all that is there if it says nothing): parts 1 to the
+    last of them, all of one size but the last. RequestError ``parts_missing``, ``part_mismatch`` for parts of
+    different sizes, which are those of two different cuts, and ``size_not_allowed``.
+    """
+    if record.size_known:
+        return record
+    there = {part.number: part.size_bytes for part in listed}
+    part_count = max(claimed, default=0) or max(there, default=1)
+    missing = needed_ranges(part_count, there)
+    if missing:
+        raise RequestError(
+            "parts_missing",
+            f"{part_count - sum(number <= part_count for number in there)} of {part_count} parts are missing.",
+            missing=missing,
+            received=ranges_of(there),
+        )
+    part_size, size = there[1], sum(there[number] for number in range(1, part_count + 1))
+    odd = [number for number in range(1, part_count) if there[number] != part_size]
+    if odd or there[part_count] > part_size:
+        raise RequestError(
+            "part_mismatch",
+            f"The parts have different sizes ({part_size} bytes the first): they are of different cuts of the file.",
+            parts=ranges_of(odd or [part_count]),
+        )
+    if size > size_max:
+        raise RequestError(
+            "size_not_allowed",
+            f"This file has {size} bytes; at most {size_max} are taken.",
+            size=size,
+            size_max=size_max,
+        )
+    return replace(record, size=size, size_known=True, part_size=part_size, part_count=part_count)
+
+
+def unmeasured(record: FileRecord) -> dict[str, Any]:
+    """What to write where an upload is open again whose size only its parts tell; nothing for any other."""
+    if not record.by_ticket or record.mode == "single":
+        return {}
+    return {"size": 0, "size_known": False, "part_size": 0, "part_count": 0}
+
+
+def prove(
+    record: FileRecord,
+    listed: Sequence[s3.PartInfo],
+    claimed: Mapping[int, str | None] | None = None,
+    etags: Mapping[int, str] | None = None,
+) -> Proof:
     """That ``listed`` is the whole file. Pure.
 
-    RequestError ``parts_missing`` (with the ranges to send, wrong sizes included) or ``part_mismatch`` (a digest that
-    the client claims is not the one S3 proved).
+    RequestError ``parts_missing`` (with the ranges to send, wrong sizes included) or ``part_mismatch`` (a digest or
+    an ETag that the client claims is not the one that S3 has).
     """
     plan = plan_of(record)
     there = {part.number: part for part in listed if 1 <= part.number <= plan.part_count}
@@ -70,6 +119,13 @@ def prove(record: FileRecord, listed: Sequence[s3.PartInfo], claimed: Mapping[in
             f"{len(wrong)} part(s) in S3 have another SHA-256 than the client claims.",
             parts=ranges_of(wrong),
         )
+    other = [number for number, etag in (etags or {}).items() if number in good and good[number].etag != etag]
+    if other:
+        raise RequestError(
+            "part_mismatch",
+            f"{len(other)} part(s) in S3 have another ETag than the client claims.",
+            parts=ranges_of(other),
+        )
     ordered = tuple(good[number] for number in range(1, plan.part_count + 1))
     return Proof(ordered, composite(ordered))
 
@@ -95,13 +151,21 @@ def staged_values(record: FileRecord, head: s3.Head, now: float) -> dict[str, An
         checksums["sha256_proven"] = True
     if crc64 := head.checksums.get("crc64nvme"):
         checksums["crc64nvme"] = crc64
-    return {"etag": head.etag, "checksums": checksums, "staged_at": now}
+    counted: dict[str, Any] = {} if record.size_known else {"size": head.size_bytes, "size_known": True}
+    if counted and record.mode == "single":
+        counted["part_size"] = max(head.size_bytes, 1)
+    return {"etag": head.etag, "checksums": checksums, "staged_at": now, **counted}
 
 
 def head_if_whole(record: FileRecord) -> s3.Head | None:
-    """The staging object's head when it is there with the promised size."""
+    """The staging object's head when it is there with the promised size, if any was promised."""
     head = s3.head(settings().staging_bucket, record.key)
-    return head if head is not None and head.size_bytes == record.size else None
+    return head if head is not None and may_be(record, head.size_bytes) else None
+
+
+def may_be(record: FileRecord, size_bytes: int) -> bool:
+    """Whether an object of this size in staging can be the file."""
+    return not record.size_known or size_bytes == record.size
 
 
 def arrive(record: FileRecord, head: s3.Head, by: str) -> FileRecord:
@@ -126,12 +190,14 @@ def complete(
     claimed: Mapping[int, str | None] | None,
     declared_sha256: str | None,
     wait_s: float,
+    etags: Mapping[int, str] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> FileRecord:
     """Join the parts, or wait for whoever does. The record: ``staged`` or later, or still ``assembling``.
 
-    RequestError ``parts_missing``, ``part_mismatch``, ``state_conflict``, ``upload_expired``. TransientError when S3
-    does not answer: the next call, the event or the sweeper goes on from there.
+    ``claimed``: the digests of parts that the client knows, ``etags`` their ETags; both by number. RequestError
+    ``parts_missing``, ``part_mismatch``, ``size_not_allowed``, ``state_conflict``, ``upload_expired``. TransientError
+    when S3 does not answer: the next call, the event or the sweeper goes on from there.
     """
     deadline = time.monotonic() + wait_s
     pause = 0.05
@@ -145,7 +211,7 @@ def complete(
             break
         now = time.time()
         if record.status is State.UPLOADING or record.lease_until <= now:
-            mine = _begin(record, by, claimed, declared_sha256)
+            mine = _begin(record, by, claimed, etags, declared_sha256)
             if mine is not None:
                 record = _join(*mine, by)
                 break
@@ -177,11 +243,21 @@ def _agree(head: s3.Head, claimed: Mapping[int, str | None] | None, declared_sha
 
 
 def _begin(
-    record: FileRecord, by: str, claimed: Mapping[int, str | None] | None, declared_sha256: str | None
+    record: FileRecord,
+    by: str,
+    claimed: Mapping[int, str | None] | None,
+    etags: Mapping[int, str] | None,
+    declared_sha256: str | None,
 ) -> tuple[FileRecord, Proof | None] | None:
     """Prove the parts and take the lease. None: somebody else was first, read again."""
+    values: dict[str, Any] = {}
     try:
-        proof: Proof | None = prove(record, list_parts(record), claimed)
+        listed = list_parts(record)
+        size_max = intake.size_max(record.declared_type, settings())
+        whole = measured(record, listed, claimed or etags or (), size_max)
+        proof: Proof | None = prove(whole, listed, claimed, etags)
+        if whole is not record:
+            values = {name: getattr(whole, name) for name in ("size", "size_known", "part_size", "part_count")}
     except s3.NoSuchUpload:
         # Joined already (the answer was lost), or aborted: the object decides.
         if head_if_whole(record) is None:
@@ -196,7 +272,7 @@ def _begin(
         raise RequestError("part_mismatch", "The upload was begun with another SHA-256 of the whole file.")
     now = time.time()
     lease = ASSEMBLING_LEASE_S / settings().time_scale
-    values: dict[str, Any] = {
+    values |= {
         "lease_until": now + lease,
         "due_at": now + lease,
         "fence": record.fence + 1,
@@ -216,7 +292,7 @@ def _begin(
 def _join(record: FileRecord, proof: Proof | None, by: str) -> FileRecord:
     """CompleteMultipartUpload and the transition to ``staged``; an answer that was lost is recognised by HEAD."""
     if proof is not None:
-        if proof.sha256_composite:
+        if proof.sha256_composite or record.by_ticket:
             _keep_manifest(record, proof)
         try:
             s3.complete_multipart(
@@ -257,19 +333,25 @@ def _reopen(record: FileRecord, by: str, aws_code: str) -> None:
             lease_until=0.0,
             attempt=0,
             due_at=current.expires_at,
+            **unmeasured(current),
         )
 
     life.update(record.tenant, record.file_id, decide)
 
 
 def _keep_manifest(record: FileRecord, proof: Proof) -> None:
-    """The part digests, which S3 forgets with the upload: size, then [number, size, sha256] a part."""
+    """What S3 forgets with the upload: the parts as [number, size, sha256], or [number, size, null, etag] where the
+    client has nothing but ETags.
+    """
     document = {
         "upload_id": record.file_id,
         "size": record.size,
         "part_size": record.part_size,
         "sha256_composite": proof.sha256_composite,
-        "parts": [[part.number, part.size_bytes, part.sha256] for part in proof.parts],
+        "parts": [
+            [part.number, part.size_bytes, part.sha256, *([] if proof.sha256_composite else [part.etag])]
+            for part in proof.parts
+        ],
     }
     s3.put_bytes(
         settings().derived_bucket,
@@ -284,3 +366,10 @@ def list_parts(record: FileRecord) -> list[s3.PartInfo]:
     if not record.s3_upload_id:
         raise s3.NoSuchUpload
     return s3.list_parts(settings().staging_bucket, record.key, record.s3_upload_id)
+
+
+def joined_parts(record: FileRecord) -> list[s3.PartInfo]:
+    """The parts that an upload begun with a ticket was joined of; none where nobody kept them."""
+    kept = s3.read_small(settings().derived_bucket, keys.manifest(record.tenant, record.file_id))
+    parts = [] if kept is None else json.loads(kept)["parts"]
+    return [s3.PartInfo(number, size, etag) for number, size, _, etag in parts]

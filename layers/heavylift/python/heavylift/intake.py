@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heavylift import keys
-from heavylift.api.bodies import FileEntry, digest_forms, logical_id
+from heavylift.api.bodies import CompanionFile, FileEntry, digest_forms, logical_id
 from heavylift.errors import RequestError
-from heavylift.limits import QUEUE_VISIBILITY_S, REFUSED_MEDIA_TYPES, rule_for_extension, rule_for_media_type
+from heavylift.limits import (
+    QUEUE_VISIBILITY_S,
+    REFUSED_MEDIA_TYPES,
+    TypeRule,
+    rule_for_extension,
+    rule_for_media_type,
+)
 from heavylift.parts import plan_parts
 from heavylift.records import FileRecord
 from heavylift.settings import Settings
@@ -30,10 +36,7 @@ def plan_upload(
             size=entry.size,
             size_max=settings.max_file_size_bytes,
         )
-    plain_type = (entry.type or "").split(";", 1)[0].strip().lower()
-    if plain_type in REFUSED_MEDIA_TYPES:
-        raise RequestError("type_not_allowed", f"Files of the type {plain_type} are not taken.", type=plain_type)
-    declared = rule_for_media_type(plain_type) if plain_type else None
+    declared = _taken_type(entry.type)
     announced = declared or rule_for_extension(entry.name)
     if declared and entry.size > declared.size_max:
         raise RequestError(
@@ -43,9 +46,6 @@ def plan_upload(
             size_max=declared.size_max,
         )
     plan = plan_parts(entry.size, part_size_min=settings.part_size_min_bytes, part_size_max=max_part_size)
-    session_s = settings.session_days * DAY_S
-    # A single PUT has its event as only witness: the sweeper looks for it once its first URL must be dead.
-    look_s = (settings.signature_ttl_s + QUEUE_VISIBILITY_S["validate"]) / settings.time_scale
     record = FileRecord(
         tenant=tenant,
         file_id=file_id,
@@ -71,14 +71,67 @@ def plan_upload(
         rules=entry.rules,
         created_at=now,
         updated_at=now,
-        expires_at=now + session_s,
-        due_at=now + min(session_s, look_s) if plan.mode == "single" else now + session_s,
     )
+    return _begun(record, now, settings)
+
+
+def _taken_type(media_type: str | None) -> TypeRule | None:
+    """The rule of a declared type, None for one that has none. RequestError ``type_not_allowed``."""
+    plain_type = (media_type or "").split(";", 1)[0].strip().lower()
+    if plain_type in REFUSED_MEDIA_TYPES:
+        raise RequestError("type_not_allowed", f"Files of the type {plain_type} are not taken.", type=plain_type)
+    return rule_for_media_type(plain_type) if plain_type else None
+
+
+def _begun(record: FileRecord, now: float, settings: Settings) -> FileRecord:
+    """With its key, its times and the first line of its audit trail."""
+    session_s = settings.session_days * DAY_S
+    # A single PUT has its event as only witness: the sweeper looks for it once its first URL must be dead.
+    look_s = (settings.signature_ttl_s + QUEUE_VISIBILITY_S["validate"]) / settings.time_scale
     return replace(
         record,
-        key=keys.staging(record.lane, tenant, file_id),
-        events=({"at": round(now, 3), "event": "initiate", "from": "", "to": record.status.value, "by": user},),
+        key=keys.staging(record.lane, record.tenant, record.file_id),
+        expires_at=now + session_s,
+        due_at=now + min(session_s, look_s) if record.mode == "single" else now + session_s,
+        events=({"at": round(now, 3), "event": "initiate", "from": "", "to": record.status.value, "by": record.user},),
     )
+
+
+def plan_unsized(
+    wanted: CompanionFile, *, mode: str, tenant: str, user: str, file_id: str, now: float, settings: Settings
+) -> FileRecord:
+    """The record of an upload begun with a ticket, without its S3 upload id: nobody says its size or its digests.
+
+    RequestError ``type_not_allowed``. How large it may be is ``size_max``, proven where its bytes are counted.
+    """
+    announced = _taken_type(wanted.type) or rule_for_extension(wanted.filename)
+    record = FileRecord(
+        tenant=tenant,
+        file_id=file_id,
+        name=wanted.filename,
+        size=0,
+        size_known=False,
+        by_ticket=True,
+        status=State.UPLOADING if mode == "multipart" else State.CREATED,
+        kind=announced.kind if announced else "other",
+        mode=mode,
+        part_count=0 if mode == "multipart" else 1,
+        checksum="none",
+        declared_type=wanted.type or None,
+        user=user,
+        logical_id=logical_id(wanted.filename, wanted.labels),
+        relative_path=wanted.relative_path,
+        metadata=wanted.labels,
+        created_at=now,
+        updated_at=now,
+    )
+    return _begun(record, now, settings)
+
+
+def size_max(declared_type: str | None, settings: Settings) -> int:
+    """How many bytes a file of this declared type may have, in bytes."""
+    rule = rule_for_media_type(declared_type) if declared_type else None
+    return min(settings.max_file_size_bytes, rule.size_max) if rule else settings.max_file_size_bytes
 
 
 def put_headers(sha256_base64: str | None) -> dict[str, str]:

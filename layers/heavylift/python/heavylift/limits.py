@@ -14,6 +14,7 @@ PART_COUNT_MAX = 10_000  # part numbers 1..10 000
 S3_PART_SIZE_MIN = 5 * MIB  # all parts but the last
 S3_PART_SIZE_MAX = 5 * GIB
 OBJECT_SIZE_MAX = PART_COUNT_MAX * S3_PART_SIZE_MAX  # 48.8 TiB
+POST_SIZE_MAX = 5 * GIB  # one form, as one PUT
 COPY_OBJECT_MAX = 64 * MIB  # one CopyObject up to here; above, parallel part copies are faster than one stream
 
 # --- our part plan ---
@@ -27,6 +28,8 @@ LIST_LIMIT_MAX = 100  # BatchGetItem takes 100 keys
 NAME_LENGTH_MAX = 5_000  # characters of a label; more would crowd DynamoDB's 400 KB item
 METADATA_BYTES_MAX = 16 * KIB  # as JSON; the item also holds 32 audit events
 RULES_BYTES_MAX = 64 * KIB
+TICKET_S_MAX = 12 * 3_600  # a working day: a page left open overnight asks for a new one
+TICKET_S_MIN = 60  # shorter ones would die between two clocks
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 IDEMPOTENCY_DAYS = 1
 IDEMPOTENCY_LEASE_S = 40  # the API's 29 s timeout and a margin: then whoever held the key is dead

@@ -1,4 +1,5 @@
-"""POST policies: one signed document with which a form may bring many small objects under one prefix. Stdlib only.
+"""POST policies: one signed document with which a form may bring many small objects under one prefix,
+or one object of a size that nobody knows before. Stdlib only.
 
 Amazon S3 API reference, "Browser-based uploads using POST (Signature Version 4)": every field of the form but the
 file, the policy itself and its signature needs a condition. The fields equal those that boto3 presigns for the same
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from time import gmtime, strftime
 from typing import Any
@@ -53,6 +54,49 @@ def presign_post(
     ``key`` is the prefix and ``${filename}``: replace that by the file's number, or send the number as file name.
     ``content-type`` may be replaced; with a digest the client adds ``x-amz-checksum-sha256`` to each form.
     """
+    fields = {
+        "success_action_status": "201",
+        "content-type": "application/octet-stream",
+        **({"x-amz-checksum-algorithm": "SHA256"} if with_digest else {}),
+        "key": f"{prefix}{FILE_NAME}",
+    }
+    wanted = conditions(bucket, prefix, size_max, with_digest=with_digest)
+    return _form(credentials, region, address, fields, wanted, expires_s, now)
+
+
+def presign_file(
+    credentials: Credentials,
+    region: str,
+    address: BucketAddress,
+    bucket: str,
+    key: str,
+    media_type: str,
+    size_max: int,
+    expires_s: int,
+    now: float,
+) -> dict[str, Any]:
+    """{"url", "fields"} of a form that brings one object: this key, this type, and a size up to ``size_max`` bytes."""
+    fields = {"success_action_status": "201", "content-type": media_type, "key": key}
+    wanted = [
+        ["content-length-range", 0, size_max],
+        {"success_action_status": "201"},
+        {"content-type": media_type},
+        {"bucket": bucket},
+        {"key": key},
+    ]
+    return _form(credentials, region, address, fields, wanted, expires_s, now)
+
+
+def _form(
+    credentials: Credentials,
+    region: str,
+    address: BucketAddress,
+    fields: Mapping[str, str],
+    wanted: Sequence[Any],
+    expires_s: int,
+    now: float,
+) -> dict[str, Any]:
+    """``fields`` with the policy that holds the conditions ``wanted``, and its signature."""
     ts = presign.timestamp(now)
     scope = f"{ts[:8]}/{region}/s3/aws4_request"
     signed: dict[str, str] = {
@@ -65,7 +109,7 @@ def presign_post(
     document = {
         "expiration": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now + expires_s)),
         "conditions": [
-            *conditions(bucket, prefix, size_max, with_digest=with_digest),
+            *wanted,
             *({name: value} for name, value in signed.items()),
         ],
     }
@@ -73,13 +117,7 @@ def presign_post(
     signature = hmac.new(
         presign.signing_key(credentials.secret, ts[:8], region, "s3"), policy.encode(), sha256
     ).hexdigest()
-    fields: Mapping[str, str] = {
-        "success_action_status": "201",
-        "content-type": "application/octet-stream",
-        **({"x-amz-checksum-algorithm": "SHA256"} if with_digest else {}),
-        "key": f"{prefix}{FILE_NAME}",
-        **signed,
-        "policy": policy,
-        "x-amz-signature": signature,
+    return {
+        "url": f"{address.scheme}://{address.host}{address.prefix or '/'}",
+        "fields": {**fields, **signed, "policy": policy, "x-amz-signature": signature},
     }
-    return {"url": f"{address.scheme}://{address.host}{address.prefix or '/'}", "fields": dict(fields)}

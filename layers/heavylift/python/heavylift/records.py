@@ -23,13 +23,19 @@ DUE_SHARDS = 4  # partitions of the sweeper's index: one partition takes 1 000 w
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One file from initiate to its end. Times are seconds since 1970, sizes bytes."""
+    """One file from initiate to its end. Times are seconds since 1970, sizes bytes.
+
+    ``size_known`` is False for an upload that nobody announced a size for, until its bytes are counted: ``size`` and
+    the part plan are 0 then. ``by_ticket``: it was begun with a Companion ticket, and tickets reach no other.
+    """
 
     tenant: str
     file_id: str
     name: str
     size: int
     status: State
+    size_known: bool = True
+    by_ticket: bool = False
     version: int = 1
     kind: str = "other"
     mode: str = "single"
@@ -95,6 +101,8 @@ class FileRecord:
 
 
 _FIELDS = {f.name for f in fields(FileRecord)}
+# The item of the key that seals page tokens and tickets.
+SEALING_KEY = {"pk": "T#_#CONFIG", "sk": "HMAC"}
 # What clients send as free JSON is kept as its text: DynamoDB would refuse its empty names, numbers of more than 38
 # digits and nesting below 32 levels, and would change the numbers that it takes.
 _JSON_TEXT = frozenset({"metadata", "rules"})

@@ -22,6 +22,8 @@ from heavylift.limits import (
     PART_COUNT_MAX,
     RULES_BYTES_MAX,
     S3_PART_SIZE_MIN,
+    TICKET_S_MAX,
+    TICKET_S_MIN,
 )
 from heavylift.logical import logical_id as logical_id
 
@@ -72,6 +74,7 @@ DigestHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 AnyDigest = Annotated[str, StringConstraints(max_length=64, min_length=43)]
 Kind = Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"]
 Metadata = Annotated[dict[str, Any], _small_json(METADATA_BYTES_MAX)]
+_OF_UPPY = frozenset({"name", "type", "relativePath"})
 
 
 class Body(BaseModel):
@@ -95,6 +98,39 @@ class FileEntry(Body):
     metadata: Metadata = Field(default_factory=dict)
     batch_id: Annotated[str, StringConstraints(max_length=64)] | None = None
     n: int | None = Field(default=None, ge=0, le=BATCH_NUMBER_MAX)
+
+
+class TicketBody(Body):
+    ttl: int = Field(default=TICKET_S_MAX, ge=TICKET_S_MIN, le=TICKET_S_MAX)
+
+
+class CompanionFile(Body):
+    """What Uppy says of a file. A long name keeps its end, which has the extension."""
+
+    filename: Annotated[str, StringConstraints(min_length=1), AfterValidator(lambda name: name[-NAME_LENGTH_MAX:])]
+    type: Annotated[str, StringConstraints(max_length=200)] = ""
+    metadata: Metadata | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The page's own fields, without those that Uppy adds and those without a value."""
+        given = self.metadata or {}
+        return {key: value for key, value in given.items() if value is not None and key not in _OF_UPPY}
+
+    @property
+    def relative_path(self) -> str | None:
+        """Where the file lies in the folder that was dropped; Uppy writes "null" into a query where there is none."""
+        path = (self.metadata or {}).get("relativePath")
+        return path if isinstance(path, str) and 0 < len(path) <= NAME_LENGTH_MAX and path != "null" else None
+
+
+class CompanionPart(Body):
+    PartNumber: int = Field(ge=1, le=PART_COUNT_MAX)
+    ETag: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class CompanionParts(Body):
+    parts: list[CompanionPart] = Field(min_length=1, max_length=PART_COUNT_MAX)
 
 
 class InitiateBody(Body):

@@ -19,6 +19,8 @@ from typing import Any
 from heavylift import credentials, presign
 from heavylift.api import problems, sign_batches
 from heavylift.api.caller import Caller, caller_of, json_body, path_id
+from heavylift.api.companion import door
+from heavylift.api.companion import sign as companion
 from heavylift.api.table_requests import get_item
 from heavylift.errors import HeavyliftError, RequestError
 from heavylift.limits import PARTS_PER_CALL_MAX
@@ -29,6 +31,7 @@ from heavylift.states import State
 
 _NEEDED = (
     "file_id", "size", "status", "key", "mode", "part_size", "part_count", "s3_upload_id", "checksum", "expires_at",
+    "size_known",
 )  # fmt: skip
 _OPEN = frozenset({State.CREATED.value, State.UPLOADING.value})
 
@@ -101,6 +104,12 @@ def sign_parts(caller: Caller, event: Mapping[str, Any], config: Settings, now: 
             f"An upload that is {record['status']} takes no more parts.",
             status=record["status"],
         )
+    if not record.get("size_known", True):
+        raise RequestError(
+            "state_conflict",
+            "This upload was begun with a ticket, and only a ticket signs for it.",
+            status=record["status"],
+        )
     plan = PartPlan(record["size"], record["mode"], record["part_size"], record["part_count"])
     # A part of an upload without digests may still bring one: S3 checks it, the record does not rely on it.
     wanted = wanted_parts(body, plan, digest_required=record.get("checksum", "sha256") == "sha256")
@@ -165,6 +174,8 @@ ROUTES: Mapping[str, Sign] = {
     "POST /v1/uploads/{id}/parts": sign_parts,
     "POST /v1/batches/{id}/urls": sign_batches.sign_urls,
     "POST /v1/batches/{id}/policy": sign_batches.sign_policy,
+    "GET /s3/t/{ticket}/s3/multipart/{uploadId}/{partNumber}": companion.sign_part,
+    "GET /s3/t/{ticket}/s3/multipart/{uploadId}/batch": companion.sign_batch,
 }
 
 
@@ -172,7 +183,22 @@ def _sign(event: Mapping[str, Any]) -> dict[str, Any]:
     route = ROUTES.get(str(event.get("routeKey")))
     if route is None:
         raise RequestError("not_found", "There is nothing under this path.")
-    return route(caller_of(event, settings().tenant_claim), event, settings(), time.time())
+    config, now = settings(), time.time()
+    by_ticket = door.comes_with_ticket(event)
+    caller = companion.caller_of(event, config, now) if by_ticket else caller_of(event, config.tenant_claim)
+    return route(caller, event, config, now)
+
+
+def _refusal(event: Mapping[str, Any], error: HeavyliftError) -> dict[str, Any]:
+    if door.comes_with_ticket(event):
+        return door.refusal(error)
+    return problems.answer(error, str(event.get("rawPath", "")) or None)
+
+
+def _count_signed(body: Mapping[str, Any]) -> int:
+    if "presignedUrls" in body:
+        return len(body["presignedUrls"])
+    return sum("url" in one for one in body.get("parts") or body.get("urls") or [body])
 
 
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -182,13 +208,13 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     try:
         body = _sign(event)
         answer = problems.json_answer(200, body)
-        signed, code = sum("url" in one for one in body.get("parts") or body.get("urls") or [body]), None
+        signed, code = _count_signed(body), None
     except HeavyliftError as error:
-        answer = problems.answer(error, str(event.get("rawPath", "")) or None)
+        answer = _refusal(event, error)
         signed, code = 0, error.code
     except Exception:  # noqa: BLE001 - the top of a server: the caller gets an answer, the log gets all of it
         ours = HeavyliftError("internal_error", "This is our fault; it has been logged.", request_id=request_id)
-        answer = problems.answer(ours, str(event.get("rawPath", "")) or None)
+        answer = _refusal(event, ours)
         signed, code = 0, ours.code
         log_line(level="ERROR", message="request failed", correlation_id=request_id, exception=traceback.format_exc())
     log_line(

@@ -33,6 +33,11 @@ def checksums(record: FileRecord) -> dict[str, Any]:
     return _without_none(values)
 
 
+def _unsized(record: FileRecord, *names: str) -> dict[str, None]:
+    """null for what nobody can know of an upload before its bytes are counted."""
+    return {} if record.size_known else dict.fromkeys(names)
+
+
 def upload_summary(record: FileRecord) -> dict[str, Any]:
     """One line of a list."""
     return _without_none(
@@ -58,13 +63,16 @@ def upload_summary(record: FileRecord) -> dict[str, Any]:
             "expires_at": iso(record.expires_at) if record.status not in FINAL else None,
             "failure": failure(record),
         }
-    )
+    ) | _unsized(record, "size", "part_size", "part_count")
 
 
 def received_of(record: FileRecord, listed: Iterable[tuple[int, int]]) -> tuple[list[int], int]:
     """(numbers of whole parts, their bytes) among ``listed`` (number, size)."""
     if record.staged_at is not None or record.stored:
         return list(range(1, record.part_count + 1)), record.size
+    if not record.size_known:
+        there = list(listed)
+        return [number for number, _ in there], sum(size for _, size in there)
     plan = PartPlan(record.size, record.mode, record.part_size, record.part_count)
     whole = [
         (number, size) for number, size in listed if 1 <= number <= plan.part_count and size == plan.length(number)
@@ -108,7 +116,7 @@ def upload_status(record: FileRecord, listed: Sequence[tuple[int, int]], now: fl
             "duration_s": None if record.staged_at is None else round(record.staged_at - record.created_at, 3),
             "failure": failure(record),
         }
-    )
+    ) | _unsized(record, "size", "percent", "part_size", "part_count", "needed")
 
 
 def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str]) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str]) -> dict[str
             "updated_at": iso(record.updated_at),
             "finished_at": iso(record.finished_at),
         }
-    )
+    ) | _unsized(record, "size")
 
 
 def _shown(record: FileRecord) -> list[dict[str, Any]]:
