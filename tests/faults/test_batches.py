@@ -88,6 +88,39 @@ def test_processing_survives_any_one_fault(worlds: Worlds, disturb: Callable[[in
         assert world.s3.versions_made[STORE, f"files/acme/{client.file_id(1)}"] == 1
 
 
+@pytest.mark.parametrize("disturb", [kill_before, kill_after], ids=lambda disturb: disturb.__name__)
+def test_counts_are_exact_when_read_whatever_was_killed(worlds: Worlds, disturb: Callable[[int], Around]) -> None:
+    """A worker dies at any one call: what is read at that very moment is what the members' own records say."""
+
+    def prepare(world: World) -> BatchClient:
+        client = begun(world, {1: TEXT, 2: BAD, 3: TEXT})
+        client.post(1)
+        client.post(2)
+        return client
+
+    def upto_kill(world: World) -> None:
+        world.announce()
+        try:
+            while (message := world.queues.receive()) is not None:
+                world.deliver(message)
+                world.announce()
+        except Killed:
+            pass
+        world.gate.around = None
+
+    total = calls_of(worlds, prepare, lambda client: upto_kill(client.world))
+    for number in range(1, total + 1):
+        world = worlds()
+        client = prepare(world)
+        world.gate.restart(disturb(number))
+        upto_kill(world)
+        view = client.look()
+        there = store.members_of("acme", client.batch_id, [1, 2, 3]).values()
+        ended = [record.status.value for record in there if record.final]
+        counted = (view["succeeded"], view["failed"])
+        assert counted == (ended.count("completed"), ended.count("rejected")), number
+
+
 @by_disturbance
 def test_a_page_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int], Around]) -> None:
     """Sent until it is answered: each entry once, the count right; half a page is never taken for a whole one."""

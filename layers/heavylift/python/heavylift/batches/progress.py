@@ -27,6 +27,7 @@ from heavylift.states import State
 from heavylift.telemetry import count, logger
 
 SETTLE_TRIES = 8
+RUNNING_LOOKED_MAX = 1_000  # ten BatchGetItem calls; 50 workers and what waits for its retry are fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,20 @@ class Survey:
 
 
 def survey(tenant: str, batch_id: str) -> Survey:
-    """Count all marks, strongly consistent. Memory: a megabyte, whatever the size of the batch."""
+    """Count all marks, strongly consistent. Memory: a megabyte, whatever the size of the batch.
+
+    A member that is marked as running may have ended since: between its end and its mark a worker may be killed. So
+    the records of running members (as many as there are workers, and some) have the last word.
+    """
     sums = Tally()
     failures: list[int] = []
     flaws: list[int] = []
+    looked = 0
     for page in store.mark_pages(tenant, batch_id):
+        running = [n for n, mark in page.items() if not marks.is_final(mark)][: RUNNING_LOOKED_MAX - looked]
+        looked += len(running)
+        if running:
+            page = {**page, **store.verdicts_of(tenant, batch_id, running)}
         sums = sums.plus(marks.tally(page.values()))
         for n, mark in sorted(page.items()):
             found = failures if mark[-1] in marks.FAILURES else flaws if mark[-1] == marks.FLAWED else None

@@ -16,6 +16,7 @@ from heavylift.batches.model import Batch
 from heavylift.errors import RequestError, TransientError
 from heavylift.ids import member_id
 from heavylift.records import FileRecord
+from heavylift.states import State
 
 CHANGE_TRIES = 8
 PARALLEL = 16  # a page of 5 000 entries is 51 items: about four round trips
@@ -252,6 +253,14 @@ def members_of(tenant: str, batch_id: str, numbers: Iterable[int]) -> dict[int, 
     """The records of some members, strongly consistent; those without one are left out."""
     keys = [records.item_key(tenant, member_id(batch_id, n)) for n in numbers]
     return {int(record.file_id.partition("-")[2]): record for record in dynamo.get_many(keys, consistent=True)}
+
+
+def verdicts_of(tenant: str, batch_id: str, numbers: Iterable[int]) -> dict[int, str]:
+    """The marks that members' own records call for, strongly consistent; of those that have ended only."""
+    keys = [records.item_key(tenant, member_id(batch_id, n)) for n in numbers]
+    found = items.read_many(keys, ("file_id", "status", "version"))
+    outcomes = {int(one["file_id"].partition("-")[2]): (one, marks.outcome_of(State(one["status"]))) for one in found}
+    return {n: marks.mark_of(one["version"], outcome) for n, (one, outcome) in outcomes.items() if outcome}
 
 
 def member_page(
