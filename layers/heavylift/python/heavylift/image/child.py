@@ -20,10 +20,14 @@ from typing import Any, Final
 
 from heavylift.errors import ContentError, TransientError
 from heavylift.image.channel import FRAME_BYTES_MAX, HEADER, decode_ranges
-from heavylift.image.prefetch import Prefetcher
+from heavylift.image.prefetch import CONNECTIONS, IN_FLIGHT_BYTES, Prefetcher
 from heavylift.ranges import Fetch
 
-BOOT: Final = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from heavylift.image.render import main;main()"
+BOOT: Final = (
+    "import json,sys;sys.path[:]=json.loads(sys.argv[1]);"
+    "from importlib import import_module;import_module(sys.argv[2]).main()"
+)
+RENDER: Final = "heavylift.image.render"
 # Nothing of the parent's environment but what loading libraries needs. The function's name is kept so that the
 # child's memory can be told from outside as that function's; it opens nothing.
 KEPT_ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "AWS_LAMBDA_FUNCTION_NAME")
@@ -63,12 +67,25 @@ def search_path() -> list[str]:
 
 
 class Child:
-    """A decoding child; a context manager that leaves no process behind."""
+    """A decoding child; a context manager that leaves no process behind.
 
-    def __init__(self, job: dict[str, Any], fetch: Fetch, seconds_left: Callable[[], float], **prefetch: int) -> None:
+    ``entry``: the module whose ``main`` it runs. ``pass_fds``: descriptors that it inherits.
+    """
+
+    def __init__(
+        self,
+        job: dict[str, Any],
+        fetch: Fetch,
+        seconds_left: Callable[[], float],
+        *,
+        entry: str = RENDER,
+        pass_fds: tuple[int, ...] = (),
+        connections: int = CONNECTIONS,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
+    ) -> None:
         self._seconds_left = seconds_left
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", BOOT, json.dumps(search_path())],
+            [sys.executable, "-I", "-S", "-B", "-c", BOOT, json.dumps(search_path()), entry],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -76,6 +93,7 @@ class Child:
             env=child_environment(dict(os.environ)),
             cwd="/",
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -86,7 +104,9 @@ class Child:
         self._enlarge_pipe()
         self._write_lock = threading.Lock()
         self._stderr = b""
-        self._prefetcher = Prefetcher(fetch, self._send_data, self.kill, **prefetch)
+        self._prefetcher = Prefetcher(
+            fetch, self._send_data, self.kill, connections=connections, in_flight_bytes=in_flight_bytes
+        )
         self._out_of_time = False
         try:
             self._send(b"J", json.dumps(job | {"parent": os.getpid()}).encode())

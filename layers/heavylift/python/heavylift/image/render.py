@@ -163,7 +163,7 @@ class Renderer:
         return finish(
             image,
             full_size=(facts.width, facts.height),
-            orientation=facts.orientation,
+            orientation=int(options["orientation"] or facts.orientation),
             icc_profile=icc_profile,
             sizes=tuple(options["sizes"]),
             quality=int(options["quality"]),
@@ -209,7 +209,7 @@ class Renderer:
         return finish(
             whole.image,
             full_size=whole.full_size,
-            orientation=whole.orientation,
+            orientation=int(options["orientation"] or whole.orientation),
             icc_profile=whole.icc_profile,
             sizes=tuple(options["sizes"]),
             quality=int(options["quality"]),

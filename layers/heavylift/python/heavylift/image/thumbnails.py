@@ -51,6 +51,7 @@ class ThumbnailOptions:
     """``budget_bytes``: what the child may hold. Thresholds: files above them are decoded in bands where they can be.
 
     ``tiff_chunk_edge``: a band has at most as many rows, and as many pixels as a square of this edge.
+    ``orientation``: how to turn the picture, whatever its own file says; None: as that says.
     """
 
     sizes: tuple[int, ...] = (256, 512, 1200)
@@ -64,6 +65,7 @@ class ThumbnailOptions:
     band_bytes: int = BAND_BYTES
     connections: int = CONNECTIONS
     in_flight_bytes: int = IN_FLIGHT_BYTES
+    orientation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,14 @@ def make_thumbnails(
         "options": asdict(options),
         "cpu_seconds": max(1, math.ceil(min(seconds_left(), 86_400.0))) + 5,
     }
-    prefetch = {"connections": options.connections, "in_flight_bytes": options.in_flight_bytes}
-    with Child(job, source.read, seconds_left, **prefetch) as child:
+    child = Child(
+        job,
+        source.read,
+        seconds_left,
+        connections=options.connections,
+        in_flight_bytes=options.in_flight_bytes,
+    )
+    with child:
         outcome = child.serve()
     assert outcome.facts is not None
     assert outcome.decision is not None
