@@ -100,7 +100,7 @@ class Api:
         token: str | Callable[[], str],
         transport: Transport,
         *,
-        patience_s: float = 600.0,
+        patience_s: float = 900.0,
         clock: Clock | None = None,
         stop: threading.Event | None = None,
         notice: Notice | None = None,

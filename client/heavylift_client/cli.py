@@ -29,7 +29,7 @@ LOCAL = {
     "token": "print a development token of the running stack",
     "adopt": "make a file of this disk an object of the local store, without copying it",
 }
-PATIENCE_S = 600.0  # put, get, archive: an upload of hours should survive a router that restarts
+PATIENCE_S = 900.0  # put, get, archive: ten minutes without network are survived, with all that follows
 ONE_CALL_PATIENCE_S = 15.0  # a person waits for the answer
 CONCURRENCY_MAX = 64
 

@@ -62,7 +62,7 @@ class Client:
         token: str | Callable[[], str],
         *,
         concurrency: int | None = None,
-        patience_s: float = 600.0,
+        patience_s: float = 900.0,
         timeout_s: float = TIMEOUT_S,
         max_part_size: int | None = None,
         hooks: Hooks | None = None,

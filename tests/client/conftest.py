@@ -19,23 +19,24 @@ SPEED = 50.0
 
 
 class FastClock(Clock):
-    """The client's time passes fifty times as fast, the server's does not."""
+    """The client's time passes fifty times as fast (or ``speed``), the server's does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = SPEED) -> None:
+        self.speed = speed
         self.paused: list[float] = []
 
     def now(self) -> float:
-        return super().now() * SPEED
+        return super().now() * self.speed
 
     def random(self) -> float:
         return 0.5
 
     def pause(self, stop: threading.Event, seconds: float) -> bool:
         self.paused.append(seconds)
-        return stop.wait(seconds / SPEED)
+        return stop.wait(seconds / self.speed)
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        condition.wait(None if seconds is None else seconds / SPEED)
+        condition.wait(None if seconds is None else seconds / self.speed)
 
 
 class Told:

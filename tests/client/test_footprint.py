@@ -34,9 +34,10 @@ def peak_kb(stack: Stack, *arguments: object) -> int:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1_500,
     )
     assert done.returncode == 0, done.stderr
+    print(arguments, done.stderr.split()[-1])
     return int(done.stderr.split()[-1])
 
 
@@ -73,6 +74,32 @@ def test_memory_of_a_large_put(stack: Stack, tmp_path: Path) -> None:
         file.truncate(8 << 30)
 
     assert peak_kb(stack, "put", path, "--no-wait") <= PEAK_KB_MAX
+
+
+def _folder_of(count: int, folder: Path) -> Path:
+    for n in range(count):
+        place = folder / f"{n // 1_000:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"a name of some length {n:06d}.dcm").write_bytes(b"%d" % n)
+    return folder
+
+
+@pytest.mark.memory
+def test_memory_of_a_folder(stack: Stack, tmp_path: Path) -> None:
+    """3,000 tiny files: within the bound of one large one."""
+    stack.keep = False
+
+    assert peak_kb(stack, "put", _folder_of(3_000, tmp_path / "in")) <= PEAK_KB_MAX
+
+
+@pytest.mark.full
+@pytest.mark.memory
+@pytest.mark.timeout(1800)
+def test_memory_of_a_hundred_thousand_files(stack: Stack, tmp_path: Path) -> None:
+    """100,000 tiny files, all in one batch: the same bound."""
+    stack.keep = False
+
+    assert peak_kb(stack, "put", _folder_of(100_000, tmp_path / "in")) <= PEAK_KB_MAX
 
 
 def test_no_file_stays_open(stack: Stack, client: Client, make_file: Callable[..., Path], tmp_path: Path) -> None:
