@@ -18,6 +18,7 @@ from heavylift import aws, ddb_json, dynamo, keys, limits, parts, promotion, rec
 from heavylift import settings as settings_module
 from heavylift.api import complete as api_complete
 from heavylift.api import health
+from heavylift.api.companion import end as companion_end
 from heavylift.api.companion import sign as companion_sign
 from heavylift.image.decision import Decision
 from heavylift.image.facts import ImageFacts
@@ -97,6 +98,7 @@ class World:
         monkeypatch.setattr(promotion, "COPY_OBJECT_MAX", 100)
         monkeypatch.setattr(promotion, "COPY_PART_SIZE", 50)
         monkeypatch.setattr(api_complete, "COMPLETE_WAIT_S", 0)
+        monkeypatch.setattr(companion_end, "COMPLETE_WAIT_S", 0)
         monkeypatch.setattr(thumbnailing, "make_thumbnails", lambda *given: self.thumbnails(*given))
         settings_module.settings.cache_clear()
 
