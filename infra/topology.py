@@ -389,6 +389,8 @@ FUNCTIONS = (
         memory_mb=1769,
         timeout_s=900,
         layers=("base", "image"),
+        # A camera file without a usable preview is copied here for LibRaw: up to 1 GiB, one at a time.
+        ephemeral_mb=1536,
         source=Source("thumbnail", concurrency_max=20),
         recursive_loop="allow",
         allows=(

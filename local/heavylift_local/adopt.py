@@ -77,6 +77,7 @@ def _record(file: Path, tenant: str, scale: float) -> Any:
     from heavylift.image.facts import inspect
     from heavylift.limits import QUEUE_VISIBILITY_S
     from heavylift.ranges import ReadAhead, drive
+    from heavylift.raw.reading import inspect_raw
     from heavylift.records import FileRecord
     from heavylift.sniff import detect
     from heavylift.states import State
@@ -107,9 +108,10 @@ def _record(file: Path, tenant: str, scale: float) -> Any:
         except ContentError as error:
             raise AdoptError(f"{error.code}: {error.message}") from None
         facts = None
-        if accepted.kind == "image":
+        if accepted.kind in ("image", "raw"):
+            look = inspect if accepted.kind == "image" else inspect_raw
             try:
-                facts = asdict(drive(inspect(detection, size), fetch))
+                facts = asdict(drive(look(detection, size), fetch))
             except ContentError:
                 pass  # a broken picture gets its verdict where its pixels are read
     finally:

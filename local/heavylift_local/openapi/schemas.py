@@ -213,6 +213,9 @@ def _file() -> Schema:
         "interlaced": flag("Whether it is stored in passes."),
         "sampled": number("Samples of each pixel and band that are stored."),
         "levels": count("Sizes that the file holds, the picture itself included."),
+        "make": text("Of the camera."),
+        "model": text("Of the camera."),
+        "captured_at": text("The camera's clock, ISO 8601; with an offset where the camera knew one."),
     }
     stage = {
         **objects("What one function read and wrote for it.", {}),
@@ -244,7 +247,7 @@ def _file() -> Schema:
                 )
             ),
             "thumbnail_generated": flag("Whether there are thumbnails."),
-            "preview_generated": flag("Whether they were decoded from the file's own preview."),
+            "preview_generated": flag("Whether they show the picture; placeholders do not."),
             "bytes_read": count("Of the source, by the function that made its thumbnails (else validated it)."),
             "requests": count("Reads of the source by that function, retries included."),
             "stages": {"type": "object", "additionalProperties": stage, "description": "By function."},

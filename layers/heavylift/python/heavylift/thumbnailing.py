@@ -13,6 +13,7 @@ from heavylift.image.thumbnails import ThumbnailOptions, ThumbnailResult, make_t
 from heavylift.limits import MIB
 from heavylift.messages import Delivery
 from heavylift.ranges import ReadAhead, drive
+from heavylift.raw.thumbnails import make_raw_thumbnails
 from heavylift.records import FileRecord, lease_seconds
 from heavylift.settings import Settings, settings
 from heavylift.sniff import Detection, detect
@@ -47,10 +48,14 @@ def take(delivery: Delivery, function_memory_mb: int) -> None:
         record.store_version_id,
     )
     try:
-        result = make_thumbnails(
-            source, _detection(record, source), options(settings(), function_memory_mb), delivery.seconds_left
-        )
-        _publish(record, result, source, started)
+        found, chosen = _detection(record, source), options(settings(), function_memory_mb)
+        failure: ContentError | None = None
+        if found.kind == "raw":
+            raw = make_raw_thumbnails(source, found, chosen, delivery.seconds_left)
+            result, failure = raw.result, raw.failure
+        else:
+            result = make_thumbnails(source, found, chosen, delivery.seconds_left)
+        _publish(record, result, failure, source, started)
     except ContentError as error:
         _verdict(record, error, source, started)
     except TransientError as error:
@@ -100,7 +105,13 @@ def _stage(source: s3.ObjectSource, bytes_out: int, child_peak_bytes: int, start
     }
 
 
-def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSource, started: float) -> None:
+def _publish(
+    record: FileRecord,
+    result: ThumbnailResult,
+    failure: ContentError | None,
+    source: s3.ObjectSource,
+    started: float,
+) -> None:
     """Pictures first, under keys with the attempt in them; then one fenced write that points at them."""
     pictures = []
     for picture in result.thumbnails:
@@ -129,11 +140,14 @@ def _publish(record: FileRecord, result: ThumbnailResult, source: s3.ObjectSourc
     )
     _remove_strays(record, [picture.size for picture in result.thumbnails])
     try:
-        _commit(record, result, pictures, stage)
+        _commit(record, result, failure, pictures, stage)
     except work.LeaseLost:
         _remove(pictures)
         raise
-    count("FilesCompleted", kind=record.kind)
+    if failure is None:
+        count("FilesCompleted", kind=record.kind)
+    else:
+        count("ThumbnailsRefused", code=failure.code)
     count("ThumbnailMilliseconds", stage["ms"], "Milliseconds")
     count("ThumbnailMemoryPeak", stage["child_memory_peak_bytes"], "Bytes")
     # Pictures of an earlier run that the record no longer points at.
@@ -159,18 +173,22 @@ def _remove(pictures: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _commit(
-    record: FileRecord, result: ThumbnailResult, pictures: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]
+    record: FileRecord,
+    result: ThumbnailResult,
+    failure: ContentError | None,
+    pictures: Sequence[Mapping[str, Any]],
+    stage: Mapping[str, Any],
 ) -> None:
     work.write(
         record,
-        Event.FINISH,
+        Event.FINISH if failure is None else Event.FINISH_WITH_ERRORS,
         THUMBNAIL.name,
         thumbnails=tuple(pictures),
         thumbnail_generated=bool(pictures),
-        preview_generated=bool(pictures),
+        preview_generated=any(not picture["placeholder"] for picture in pictures),
         facts=asdict(result.facts),
         decision=asdict(result.decision),
-        failure=None,
+        failure=None if failure is None else work.failure_of(failure, THUMBNAIL.name, retryable=False),
         bytes_read=stage["bytes_in"],
         requests=stage["requests"],
         stages={**record.stages, THUMBNAIL.name: dict(stage)},

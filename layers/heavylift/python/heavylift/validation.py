@@ -19,6 +19,7 @@ from heavylift.magic_opinion import second_opinion
 from heavylift.messages import Delivery
 from heavylift.promotion import Journal, OutOfTime, Promotion, TargetConflict, promote
 from heavylift.ranges import ReadAhead, drive
+from heavylift.raw.reading import inspect_raw
 from heavylift.records import Change, FileRecord, lease_seconds
 from heavylift.retention import GONE
 from heavylift.settings import settings
@@ -28,7 +29,8 @@ from heavylift.telemetry import count, logger, memory_peak_bytes
 from heavylift.verdict import Accepted, judge
 from heavylift.work import VALIDATE, Claim
 
-SERVED_KINDS = frozenset({"image"})  # what thumbnail makes something of; every other kind is complete when it is stored
+# What thumbnail makes something of; every other kind is complete when it is stored.
+SERVED_KINDS = frozenset({"image", "raw"})
 
 
 def take(delivery: Delivery) -> None:
@@ -187,6 +189,8 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
     facts: dict[str, Any] | None = None
     if accepted.kind == "image":
         facts = asdict(drive(inspect(detection, record.size), fetch))
+    elif accepted.kind == "raw":
+        facts = asdict(drive(inspect_raw(detection, record.size), fetch))
     elapsed_ms = round((time.monotonic() - started) * 1000)
     logger().info(
         "file accepted",
