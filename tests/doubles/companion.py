@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra import topology
-from tests.doubles import events
-from tests.doubles.world import STAGING, World, handler_of
+from tests.doubles.world import STAGING, World
 
 BASE = "/s3/t/{ticket}/s3"
 UPLOAD = BASE + "/multipart/{uploadId}"
@@ -44,9 +43,7 @@ class Companion:
         method, _, path = route.partition(" ")
         names = {"ticket": self.ticket, **given.pop("path", {})}
         used = {name: names[name] for name in re.findall(r"{(\w+)}", path)}
-        event = events.http(method, path, path=used, tenant=None, **given)
-        made: dict[str, Any] = handler_of(OWNER[route])(event, events.Context(OWNER[route], 29))
-        return made
+        return self.world.answer(OWNER[route], method, path, path=used, tenant=None, **given)
 
     def call(self, route: str, **given: Any) -> tuple[int, Any]:
         """(status, decoded body)."""

@@ -20,6 +20,7 @@ from heavylift.states import State
 from infra import topology
 from tests.doubles import world as world_module
 from tests.doubles.batches import BatchClient
+from tests.doubles.companion import Companion
 from tests.doubles.gate import Call
 from tests.doubles.samples import PICTURE, SAMPLES, TEXT
 from tests.doubles.world import BUCKETS, DERIVED, STAGING, STORE, World
@@ -209,6 +210,7 @@ def live(world: World) -> None:
     for query in ({}, {"status": "failed"}, {"kind": "image", "limit": "1"}, {"logical_id": "x"}):
         world.call("sessions", "GET", "/v1/files", query=query)
     live_batches(world)
+    live_companion(world)
     # Repeated under a key: what is there is found.
     for _ in range(2):
         body = {"files": [{"name": PICTURE.name, "size": len(PICTURE.data)}]}
@@ -244,6 +246,19 @@ def remains(world: World, ids: list[str]) -> None:
     world.s3.put_object(Bucket=STORE, Key=keys.store("acme", gone), Body=b"late")
     world.clock.advance(4_000)
     world.sweep()
+
+
+def live_companion(world: World) -> None:
+    """A page with a ticket: a form, parts, a list before and after they are joined, and one that is given up."""
+    page = Companion(world)
+    page.post(page.params(), TEXT.data)
+    upload = page.create()
+    said = page.put(upload, [TEXT.data])
+    page.list(upload)
+    page.complete(upload, said)
+    page.list(upload)
+    page.abort(page.create())
+    world.pump()
 
 
 def live_batches(world: World) -> None:

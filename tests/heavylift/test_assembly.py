@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift.assembly import composite, prove
+from heavylift.assembly import composite, measured, prove, unmeasured
 from heavylift.errors import RequestError
 from heavylift.limits import MIB
 from heavylift.parts import plan_parts
@@ -116,3 +116,67 @@ def test_ten_thousand_parts_are_listed_as_ranges() -> None:
         prove(record, listed)
 
     assert len(refused.value.facts["missing"]) == record.part_count // 1_000
+
+
+def unsized(**values: Any) -> FileRecord:
+    """Begun with a ticket: nobody said its size."""
+    usual: dict[str, Any] = {"mode": "multipart", "part_count": 0, "checksum": "none", "by_ticket": True}
+    return FileRecord("t", "f", "n", 0, State.UPLOADING, size_known=False, **{**usual, **values})
+
+
+def sent(sizes_of_parts: list[int]) -> list[PartInfo]:
+    return [PartInfo(number, size, f"etag{number}") for number, size in enumerate(sizes_of_parts, start=1)]
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), st.randoms())
+def test_a_file_is_measured_by_its_parts(part_size: int, whole_parts: int, last: int, random: Any) -> None:
+    """Any cut into equal parts and a rest gives the plan that proves it, whatever the order of the list."""
+    listed = sent([part_size] * (whole_parts - 1) + [min(last, part_size)])
+    size = sum(part.size_bytes for part in listed)
+    random.shuffle(listed)
+    for claimed in ((), range(1, whole_parts + 1)):
+        record = measured(unsized(), listed, claimed, size)
+        assert (record.size, record.size_known, record.part_count) == (size, True, whole_parts)
+        assert [part.number for part in prove(record, listed).parts] == list(range(1, whole_parts + 1))
+    with pytest.raises(RequestError) as caught:
+        measured(unsized(), listed, (), size - 1)
+    assert caught.value.code == "size_not_allowed"
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=6), st.sets(st.integers(1, 7), max_size=6), st.integers(0, 7))
+def test_what_is_measured_is_whole(part_sizes: list[int], left_out: set[int], claimed: int) -> None:
+    """Judged by a plain reading of the rule: no gap, one size but for the last, no part beyond those claimed."""
+    listed = [part for part in sent(part_sizes) if part.number not in left_out]
+    numbers = range(1, claimed + 1)
+    last = claimed or max((part.number for part in listed), default=0)
+    there = {part.number: part.size_bytes for part in listed}
+    in_order = [there.get(number, 0) for number in range(1, last + 1)]
+    good = bool(in_order) and all(in_order) and set(in_order[:-1]) <= {in_order[0]} and in_order[-1] <= in_order[0]
+    surplus = any(number > last for number in there)
+    if not good or surplus:
+        with pytest.raises(RequestError, match="parts"):
+            prove(measured(unsized(), listed, numbers, 10**9), listed)
+        return
+    record = measured(unsized(), listed, numbers, 10**9)
+    proof = prove(record, listed, None, {number: f"etag{number}" for number in numbers})
+    assert sum(part.size_bytes for part in proof.parts) == record.size == sum(in_order)
+
+
+def test_what_a_client_says_it_sent_counts() -> None:
+    """An ETag that is not S3's is a part_mismatch; quotes are the edge's business."""
+    listed = sent([5, 5, 2])
+    record = measured(unsized(), listed, (1, 2, 3), 100)
+    assert prove(record, listed, None, {1: "etag1", 2: "etag2", 3: "etag3"}).sha256_composite is None
+    with pytest.raises(RequestError) as caught:
+        prove(record, listed, None, {1: "etag1", 2: "other", 3: "etag3"})
+    assert (caught.value.code, caught.value.facts["parts"]) == ("part_mismatch", [[2, 2]])
+
+
+def test_only_what_nobody_announced_is_measured() -> None:
+    """A declared size is never replaced by what happens to be there, nor forgotten when an upload opens again."""
+    record = record_of(20 * MIB, "none")
+    assert measured(record, sent([1]), (), 10) is record
+    assert unmeasured(record) == {}
+    known = measured(unsized(), sent([5, 5]), (), 100)
+    assert unmeasured(known) == {"size": 0, "size_known": False, "part_size": 0, "part_count": 0}
+    assert unmeasured(unsized(mode="single")) == {}
