@@ -4,6 +4,7 @@ GET token?tenant=&user=&scope=   {"token"}           GET state      functions, q
 PUT faults {...}                 {} (see below)      GET counters   calls by caller
 POST invoke/<function> {event}   the function's answer; header x-amz-function-error when it failed
 POST adopt {"path","tenant"}     a file on this disk becomes a stored object
+GET openapi.json                 the description of the API, as docs/openapi.json
 GET bus?after=N                  {"events": what was put on the bus, the N+1st and on, "last": go on after this one}
 
 Faults; every document replaces the one before, an empty object clears:
@@ -60,6 +61,7 @@ class LocalEndpoints:
             ("PUT", "faults"): lambda: self._faults(body),
             ("POST", "adopt"): lambda: self._adopt(body),
             ("GET", "bus"): lambda: self._bus(query),
+            ("GET", "openapi.json"): self._openapi,
         }
         answer = known.get((method, name)) if not rest else None
         return answer() if answer is not None else _problem(404, "Not Found")
@@ -80,6 +82,11 @@ class LocalEndpoints:
         if not (after.isascii() and after.isdecimal() and len(after) <= 18):
             return _problem(400, "after is the number of an event, 0 or more")
         return 200, self._stack.bus.events(int(after)), {}
+
+    def _openapi(self) -> Answer:
+        from heavylift_local import openapi  # the models of all bodies: a stack starts faster without
+
+        return 200, openapi.document(self._stack.topology), {}
 
     def _counters(self) -> Answer:
         try:

@@ -119,6 +119,8 @@ class _Handler(Exchange):
         self._integrate(path, body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve
+    # A method that no route has is a 404 too, as an HTTP API answers it.
+    do_TRACE = do_CONNECT = do_QUERY = do_PROPFIND = do_LINK = do_UNLINK = _serve
 
     def _up(self) -> bool:
         """The API faults: late, or not there at all."""

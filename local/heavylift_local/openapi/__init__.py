@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,29 @@ from heavylift_local.openapi.operations import (
 
 GATEWAY_STATUS = {401: "No token, or one that is not valid.", 413: "A body above 10 MB.", 429: "Too many requests."}
 
+_OF_UPLOADS = (
+    "getUploadsId",
+    "postUploadsIdParts",
+    "getUploadsIdPartsN",
+    "postUploadsIdComplete",
+    "postUploadsIdRetry",
+)
+_OF_FILES = ("getFilesId", "getFilesIdEvents", "getFilesIdContent", "getFilesIdThumbnailsSize", "getUploadsId")
+_OF_BATCHES = (
+    "getBatchesId",
+    "getBatchesIdFiles",
+    "putBatchesIdManifestPage",
+    "postBatchesIdUrls",
+    "postBatchesIdPolicy",
+    "postBatchesIdComplete",
+)
+# Answer -> where in it an id stands -> the operations that take it.
+LINKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Uploads": {"uploads/0/upload_id": (*_OF_UPLOADS, *_OF_FILES[:-1], "deleteUploadsId")},
+    "FileList": {"items/0/file_id": (*_OF_FILES, "postUploadsIdRetry", "deleteFilesId")},
+    "BatchBegun": {"batch_id": (*_OF_BATCHES, "deleteBatchesId")},
+}
+
 
 def document(topology: Any = None) -> dict[str, Any]:
     """The whole document; the same for the same code. ``topology``: another than the repository's.
@@ -40,11 +64,19 @@ def document(topology: Any = None) -> dict[str, Any]:
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
     paths: dict[str, Any] = {}
+    described = {
+        _name(route.method, route.path)
+        for function in topology.FUNCTIONS
+        for route in function.routes
+        if f"{route.method} {route.path}" in OPERATIONS
+    }
     for function in topology.FUNCTIONS:
         for route in function.routes:
             operation = OPERATIONS.get(f"{route.method} {route.path}")
             if operation is not None:
-                paths.setdefault(route.path, {})[route.method.lower()] = _operation(operation, route, function.name)
+                paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+                    operation, route, function.name, described
+                )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -104,7 +136,7 @@ def _plain(models: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _operation(operation: Operation, route: Any, function: str) -> dict[str, Any]:
+def _operation(operation: Operation, route: Any, function: str, described: Collection[str]) -> dict[str, Any]:
     named = re.findall(r"{(\w+)}", route.path)
     parameters = [{"name": name, "in": "path", "required": True, "schema": operation.path[name]} for name in named] + [
         {"name": one.name, "in": "query", "description": one.means, "schema": one.schema} for one in operation.query
@@ -136,7 +168,7 @@ def _operation(operation: Operation, route: Any, function: str) -> dict[str, Any
             "content": {"application/json": {"schema": body}},
         }
     shown["security"] = [{"jwt": [route.scope]}] if route.scope else []
-    shown["responses"] = _responses(operation, open_to_all=route.scope is None)
+    shown["responses"] = _responses(operation, described, open_to_all=route.scope is None)
     return shown
 
 
@@ -153,7 +185,7 @@ def codes_of(operation: Operation, *, open_to_all: bool = False) -> tuple[str, .
     return tuple(dict.fromkeys((*operation.codes, *keyed, *common)))
 
 
-def _responses(operation: Operation, *, open_to_all: bool) -> dict[str, Any]:
+def _responses(operation: Operation, described: Collection[str], *, open_to_all: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, (name, means) in operation.answers.items():
         shown: dict[str, Any] = {"description": means}
@@ -162,6 +194,13 @@ def _responses(operation: Operation, *, open_to_all: bool) -> dict[str, Any]:
             shown["content"] = {"application/json": {"schema": {"type": "object"}}}
         elif name:
             shown["content"] = {"application/json": {"schema": schemas.ref(name)}}
+        if name in LINKS:
+            shown["links"] = {
+                f"{target}By{name}": {"operationId": target, "parameters": {"id": f"$response.body#/{pointer}"}}
+                for pointer, targets in LINKS[name].items()
+                for target in targets
+                if target in described
+            }
         if status == 202 and name == "Completed":
             shown["headers"] = _RETRY_AFTER
         found[str(status)] = shown

@@ -68,9 +68,9 @@ def _filters() -> tuple[Parameter, ...]:
         Parameter("kind", "Of this kind.", {"type": "string", "enum": list(KINDS)}),
         Parameter("fingerprint", "With these bytes.", {"type": "string", "pattern": "^v1:[0-9a-f]{64}$"}),
         Parameter("batch_id", "Of this batch, by number.", {"type": "string", "pattern": f"^{ULID_PATTERN.pattern}$"}),
-        Parameter("logical_id", "Of this document.", {"type": "string", "minLength": 1}),
+        Parameter("logical_id", "Of this document.", {"type": "string"}),
         Parameter("limit", "At most so many; 50 by itself.", LIMIT),
-        Parameter("next_token", "From the page before.", {"type": "string", "minLength": 1}),
+        Parameter("next_token", "From the page before.", {"type": "string"}),
     )
 
 
@@ -334,7 +334,7 @@ OPERATIONS: Mapping[str, Operation] = {
         path={"id": BATCH_PATH},
         query=(
             Parameter("limit", "At most so many; 100 by itself.", LIMIT),
-            Parameter("next_token", "From the page before.", {"type": "string", "minLength": 1}),
+            Parameter("next_token", "From the page before.", {"type": "string"}),
         ),
     ),
     "GET /v1/batches/{id}/studies": Operation(
@@ -364,10 +364,7 @@ OPERATIONS: Mapping[str, Operation] = {
         BODY_CODES,
         "Uppy sends no token to a Companion: a sealed ticket in the path stands in for it, for uploads only. The "
         "routes under it are Companion's own (docs/api.md).",
-        body={
-            "type": "object",
-            "properties": {"ttl": {"type": "integer", "minimum": 60, "maximum": 43_200, "description": "Seconds."}},
-        },
+        body=bodies.TicketBody,
         body_required=False,
         keyed=True,
     ),

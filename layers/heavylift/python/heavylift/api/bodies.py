@@ -8,8 +8,18 @@ import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
+from heavylift.api.caller import whole_number
 from heavylift.errors import RequestError
 from heavylift.limits import (
     BATCH_FILES_MAX,
@@ -56,6 +66,17 @@ def _small_json(limit: int) -> Any:
     return AfterValidator(check)
 
 
+def _whole(value: Any) -> Any:
+    number = whole_number(value)
+    return value if number is None else number
+
+
+Size = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+BatchNumber = Annotated[int, Field(ge=0, le=BATCH_NUMBER_MAX), BeforeValidator(_whole)]
+PartNumber = Annotated[int, Field(ge=1, le=PART_COUNT_MAX), BeforeValidator(_whole)]
+PartSizeMax = Annotated[int, Field(ge=S3_PART_SIZE_MIN), BeforeValidator(_whole)]
+BatchTotal = Annotated[int, Field(ge=1, le=BATCH_FILES_MAX), BeforeValidator(_whole)]
+TicketSeconds = Annotated[int, Field(ge=TICKET_S_MIN, le=TICKET_S_MAX), BeforeValidator(_whole)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH_MAX)]
 Text = Annotated[str, StringConstraints(max_length=2_000)]
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
@@ -78,14 +99,15 @@ _OF_UPPY = frozenset({"name", "type", "relativePath"})
 
 
 class Body(BaseModel):
-    # strict: "5" is no number, 1.0 no size. extra ignored: clients of a later version are served.
+    # strict: "5" is no number, true no size; 5.0 is 5, as in JSON Schema. extra ignored: clients of a later version
+    # are served.
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
 class FileEntry(Body):
     client_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     name: Name
-    size: int = Field(ge=0)
+    size: Size
     type: Annotated[str, StringConstraints(max_length=200)] | None = None
     kind: Kind | None = None
     fingerprint: Annotated[str, StringConstraints(pattern=r"^v1:[0-9a-f]{64}$")] | None = None
@@ -97,11 +119,11 @@ class FileEntry(Body):
     description: Text | None = None
     metadata: Metadata = Field(default_factory=dict)
     batch_id: Annotated[str, StringConstraints(max_length=64)] | None = None
-    n: int | None = Field(default=None, ge=0, le=BATCH_NUMBER_MAX)
+    n: BatchNumber | None = None
 
 
 class TicketBody(Body):
-    ttl: int = Field(default=TICKET_S_MAX, ge=TICKET_S_MIN, le=TICKET_S_MAX)
+    ttl: TicketSeconds = TICKET_S_MAX
 
 
 class CompanionFile(Body):
@@ -135,11 +157,11 @@ class CompanionParts(Body):
 
 class InitiateBody(Body):
     files: list[FileEntry] = Field(min_length=1, max_length=FILES_PER_CALL_MAX)
-    max_part_size: int | None = Field(default=None, ge=S3_PART_SIZE_MIN)
+    max_part_size: PartSizeMax | None = None
 
 
 class ClaimedPart(Body):
-    part_number: int = Field(ge=1, le=PART_COUNT_MAX)
+    part_number: PartNumber
     sha256: DigestBase64 | None = None
 
 
@@ -155,7 +177,7 @@ class RetryBody(Body):
 
 class BatchBody(Body):
     kind: Kind = "other"
-    total: int = Field(ge=1, le=BATCH_FILES_MAX)
+    total: BatchTotal
     facility: Annotated[str, StringConstraints(min_length=1, max_length=FACILITY_LENGTH_MAX)] | None = None
     metadata: Metadata = Field(default_factory=dict)
     rules: Annotated[dict[str, Any], _small_json(RULES_BYTES_MAX)] | None = None
@@ -164,9 +186,9 @@ class BatchBody(Body):
 
 
 class ManifestEntry(Body):
-    n: int = Field(ge=0, le=BATCH_NUMBER_MAX)
+    n: BatchNumber
     name: Name
-    size: int = Field(ge=0)
+    size: Size
     sha256: EitherDigest | None = None
     relative_path: Name | None = None
 

@@ -68,6 +68,13 @@ def json_body(event: Mapping[str, Any]) -> Any:
         raise RequestError("not_json", "The body is no JSON.") from None
 
 
+def whole_number(value: Any) -> int | None:
+    """A JSON value as a whole number; None when it is none. 7.0 is one (JSON Schema, "integer"), true is not."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def query(event: Mapping[str, Any]) -> dict[str, str]:
     """The query's parameters; a repeated one is joined by commas, as the gateway does."""
     return dict(event.get("queryStringParameters") or {})

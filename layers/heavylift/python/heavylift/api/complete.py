@@ -103,12 +103,12 @@ def clean_up(caller: Caller, query: Mapping[str, str], seconds_left: Callable[[]
         )
     hours = query.get("hours_old", "24")
     try:
-        age_s = float(hours) * HOUR_S
+        age_h = float(hours)
     except ValueError:
-        age_s = math.nan
-    if not 0 <= age_s < math.inf:
+        age_h = math.nan
+    if not 0 <= age_h < math.inf:
         raise RequestError("invalid_parameter", "hours_old must be a number from 0 on.", parameter="hours_old")
-    ended_before = time.time() - age_s
+    ended_before = time.time() - age_h * HOUR_S
     partition = records.status_partition(caller.tenant, states.list_group(State(status)))
     deleted, start, more = 0, None, True
     while more and seconds_left() > 0:

@@ -80,15 +80,17 @@ def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
     """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are."""
     limit = _number(query, "limit", 50, LIST_LIMIT_MAX)
     filters = {
-        name: query[name] for name in ("status", "kind", "fingerprint", "batch_id", "logical_id") if query.get(name)
+        name: query[name]
+        for name in ("status", "kind", "fingerprint", "batch_id", "logical_id")
+        if name in query and (name != "logical_id" or query[name])
     }
-    if filters.get("kind") and filters["kind"] not in KINDS:
+    if filters.get("kind", KINDS[0]) not in KINDS:
         raise RequestError("invalid_parameter", f"kind must be one of {', '.join(KINDS)}.", parameter="kind")
-    if filters.get("status") and filters["status"] not in {state.value for state in State}:
+    if "status" in filters and filters["status"] not in {state.value for state in State}:
         raise RequestError("invalid_parameter", "status must be the name of a state.", parameter="status")
-    if filters.get("fingerprint") and not FINGERPRINT_PATTERN.fullmatch(filters["fingerprint"]):
+    if "fingerprint" in filters and not FINGERPRINT_PATTERN.fullmatch(filters["fingerprint"]):
         raise RequestError("invalid_parameter", "This is no fingerprint of version 1.", parameter="fingerprint")
-    if filters.get("batch_id") and not is_ulid(filters["batch_id"]):
+    if "batch_id" in filters and not is_ulid(filters["batch_id"]):
         raise RequestError("invalid_parameter", "This is no batch's id.", parameter="batch_id")
     if filters.get("logical_id"):
         filters["logical_id"] = records.logical_key(filters["logical_id"])

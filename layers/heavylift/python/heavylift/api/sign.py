@@ -18,7 +18,7 @@ from typing import Any
 
 from heavylift import credentials, presign
 from heavylift.api import problems, sign_batches
-from heavylift.api.caller import Caller, caller_of, json_body, path_id
+from heavylift.api.caller import Caller, caller_of, json_body, path_id, whole_number
 from heavylift.api.companion import door
 from heavylift.api.companion import sign as companion
 from heavylift.api.table_requests import get_item
@@ -51,12 +51,12 @@ def wanted_parts(body: Any, plan: PartPlan, *, digest_required: bool) -> list[pr
         raise RequestError("invalid_body", f'"parts" must be a list of 1 to {PARTS_PER_CALL_MAX} parts.')
     wanted = []
     for position, part in enumerate(parts):
-        number = part.get("part_number") if isinstance(part, dict) else None
-        if not isinstance(number, int) or isinstance(number, bool):
+        number = whole_number(part.get("part_number")) if isinstance(part, dict) else None
+        if number is None:
             raise RequestError("invalid_body", f"parts/{position}/part_number must be a whole number.")
         length = plan.length(number)
         size = part.get("size")
-        if size is not None and (not isinstance(size, int) or size != length):
+        if size is not None and whole_number(size) != length:
             raise RequestError(
                 "part_size_mismatch",
                 f"Part {number} of this upload has {length} bytes, not {size}.",

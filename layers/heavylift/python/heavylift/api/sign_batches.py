@@ -13,7 +13,7 @@ from typing import Any
 
 from heavylift import credentials, keys, parts, post_policy, presign
 from heavylift.api import problems
-from heavylift.api.caller import Caller, json_body
+from heavylift.api.caller import Caller, json_body, whole_number
 from heavylift.api.table_requests import get_item, get_items
 from heavylift.batches import manifest
 from heavylift.batches.manifest import Entry
@@ -54,7 +54,7 @@ def sign_policy(caller: Caller, event: Mapping[str, Any], config: Settings, now:
     """{"url", "fields", "expires_at"}; with ``{"checksum": "sha256"}`` for forms that bring a digest."""
     body = json_body(event)
     checksum = body.get("checksum", "none") if isinstance(body, dict) else None
-    if checksum not in {"none", "sha256"}:
+    if checksum not in ("none", "sha256"):  # whatever JSON it is: a list has no hash
         raise RequestError("invalid_body", 'The body may be empty or {"checksum": "sha256"}.')
     batch = _batch(caller, event, config, now)
     ttl, expires_at = _lifetime(batch, config, now)
@@ -77,10 +77,13 @@ def wanted_numbers(body: Any) -> list[int]:
     numbers = body.get("n") if isinstance(body, dict) else None
     if not isinstance(numbers, list) or not 1 <= len(numbers) <= URLS_PER_CALL_MAX:
         raise RequestError("invalid_body", f'"n" must be a list of 1 to {URLS_PER_CALL_MAX} numbers.')
-    for position, n in enumerate(numbers):
-        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= BATCH_NUMBER_MAX:
+    wanted: dict[int, None] = {}
+    for position, given in enumerate(numbers):
+        n = whole_number(given)
+        if n is None or not 0 <= n <= BATCH_NUMBER_MAX:
             raise RequestError("invalid_body", f"n/{position} must be a whole number from 0 to {BATCH_NUMBER_MAX}.")
-    return list(dict.fromkeys(numbers))
+        wanted[n] = None
+    return list(wanted)
 
 
 def sign_urls(caller: Caller, event: Mapping[str, Any], config: Settings, now: float) -> dict[str, Any]:
