@@ -346,9 +346,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/batches/{id}/complete": Operation(
         "Say that no more files will come",
         {200: ("Batch", "What has not arrived has failed.")},
-        ("not_json", "not_found", "state_conflict", "batch_expired", "record_changed"),
+        (*BODY_CODES, "not_found", "state_conflict", "batch_expired", "record_changed"),
         path={"id": BATCH_PATH},
-        body={"type": "object"},
+        body=bodies.BatchEndBody,
         body_required=False,
         keyed=True,
     ),

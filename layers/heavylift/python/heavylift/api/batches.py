@@ -10,7 +10,7 @@ from typing import Any
 
 from heavylift import dynamo, post_policy
 from heavylift.api import batch_views, idempotency, page_token, rates
-from heavylift.api.bodies import BatchBody, ManifestBody, digest_forms, parse
+from heavylift.api.bodies import BatchBody, BatchEndBody, ManifestBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
 from heavylift.api.idempotency import Run
 from heavylift.batches import closing, manifest, members, model, progress, store
@@ -161,9 +161,11 @@ def put_page(caller: Caller, batch_id: str, page_text: str, event: Mapping[str, 
 def complete(
     caller: Caller, batch_id: str, event: Mapping[str, Any], seconds_left: Callable[[], float]
 ) -> dict[str, Any]:
-    """POST /v1/batches/{id}/complete; what its body says is nothing that we know."""
+    """POST /v1/batches/{id}/complete"""
+    value = json_body(event)
+    parse(BatchEndBody, value)
     done = lambda run: _shown(closing.complete(caller.tenant, batch_id, seconds_left))  # noqa: E731
-    return idempotency.once(caller, event, json_body(event), done)
+    return idempotency.once(caller, event, value, done)
 
 
 def cancel(caller: Caller, batch_id: str, seconds_left: Callable[[], float]) -> dict[str, Any]:

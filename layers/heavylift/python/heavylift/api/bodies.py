@@ -185,6 +185,10 @@ class BatchBody(Body):
     checksum: Literal["sha256", "none"] = "none"
 
 
+class BatchEndBody(Body):
+    """Nothing yet."""
+
+
 class ManifestEntry(Body):
     n: BatchNumber
     name: Name
