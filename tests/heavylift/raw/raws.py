@@ -25,7 +25,8 @@ def picture(width: int, height: int, seed: int = 1) -> Image.Image:
     """A picture that shows which way it lies: red above, blue to the right, a white corner above left."""
     red = Image.linear_gradient("L").resize((width, height)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     blue = Image.linear_gradient("L").rotate(90).resize((width, height))
-    noise = Image.effect_noise((width, height), 20 + seed)
+    # Spots of eight pixels: finer noise would be judged by the JPEG's quality instead of by the scaling.
+    noise = Image.effect_noise((width // 8 + 1, height // 8 + 1), 20 + seed).resize((width, height))
     made = Image.merge("RGB", (red, noise, blue))
     made.paste((255, 255, 255), (0, 0, width // 5, height // 5))
     return made
@@ -280,7 +281,7 @@ def cfa_directory(width: int, height: int, data: bytes | None = None, *, big: bo
             Entry(273, offset_type(big), (Place(data, gap=gap),)),
             short(277, 1),
             long(278, height),
-            Entry(279, offset_type(big), (width * height * 2,)),
+            Entry(279, offset_type(big), (width * height * 2 if big else min(width * height * 2, 0xFFFFFFFF),)),
             short(33421, 2, 2),
             Entry(33422, BYTE, (0, 1, 1, 2)),
             long(50717, 65535),
