@@ -1,0 +1,179 @@
+"""One pass over one file: from its bytes to the report, in slices if need be. No I/O here.
+
+A run is fed the file's unpacked bytes in blocks of any size. ``checkpoint`` is plain JSON at any moment; a run made
+from it goes on with the bytes from its ``offset`` on and ends in the same report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from heavylift.tables.csv_rows import CsvRows
+from heavylift.tables.dialect import Dialect
+from heavylift.tables.encodings import ToUtf8, width_of
+from heavylift.tables.json_document import JsonDocument
+from heavylift.tables.json_lines import JsonLines
+from heavylift.tables.plain_text import PlainText
+from heavylift.tables.planning import Plan, from_state
+from heavylift.tables.rules import Rules, RulesError
+from heavylift.tables.tally import Tally
+
+CHECKPOINT_VERSION: Final = 1
+_BLIND: Final = frozenset({"CSV", "TSV", "Text"})  # what is read as these may well be something else
+
+
+class Run:
+    """``feed`` blocks, then ``end``, then ``report``. ``done``: nothing more needs to be fed."""
+
+    def __init__(self, plan: Plan, rules: Rules, size_bytes: int, checkpoint: Mapping[str, Any] | None = None) -> None:
+        self.plan, self.rules, self.size_bytes = plan, rules, size_bytes
+        state: Mapping[str, Any] = checkpoint or {}
+        self._tally = Tally(rules, width_of(plan.encoding), state.get("tally"))
+        self._reader = ToUtf8(plan.encoding)
+        self._unread = 0 if checkpoint else plan.bom_bytes  # of the byte order mark
+        self._ended = False
+        if checkpoint is None:
+            self._begin()
+        self._pass = self._made(state.get("pass"))
+
+    def _begin(self) -> None:
+        plan, tally = self.plan, self._tally
+        if plan.bom_bytes:
+            tally.offset = plan.bom_bytes
+            tally.warn("bom")
+        if self.rules.max_file_size is not None and self.size_bytes > self.rules.max_file_size:
+            words = f"The file has {self.size_bytes} bytes, more than max_file_size, {self.rules.max_file_size}."
+            tally.file_fault("byte-count", words)
+            tally.stopped_by = "max_file_size"
+        if plan.refused is not None:
+            tally.file_fault(*plan.refused)
+            tally.stopped_by = tally.stopped_by or "type"
+        elif plan.seems not in (None, plan.format) and plan.format in _BLIND and plan.seems not in _BLIND:
+            tally.warn("unlike-name")
+
+    def _made(self, state: Mapping[str, Any] | None) -> Any:
+        rules, tally, plan = self.rules, self._tally, self.plan
+        if plan.format in ("CSV", "TSV"):
+            if rules.schema is not None and not rules.is_table_schema:
+                raise RulesError("schema", "a CSV wants a Table Schema: an object with a list of fields")
+            return CsvRows(rules, tally, plan.dialect or Dialect(), state)
+        if rules.is_table_schema and plan.format in ("JSONL", "JSON"):
+            raise RulesError("schema", "JSON wants a JSON Schema, not a Table Schema")
+        if plan.format == "JSONL":
+            return JsonLines(rules, tally, state)
+        if plan.format == "JSON":
+            return JsonDocument(rules, tally, state)
+        return PlainText(rules, tally, state)
+
+    @property
+    def done(self) -> bool:
+        return self._tally.stopped_by is not None
+
+    @property
+    def offset(self) -> int:
+        """Where the next bytes to be fed after a checkpoint lie, in the unpacked file."""
+        return self._tally.offset
+
+    @property
+    def resumable(self) -> bool:
+        return bool(getattr(self._pass, "resumable", True))
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the unpacked file."""
+        if self.done:
+            return
+        if self._unread:
+            step = min(self._unread, len(data))
+            self._unread -= step
+            data = data[step:]
+        if data:
+            self._pass.feed(self._reader.feed(data))
+
+    def end(self) -> None:
+        """The file is over."""
+        if not self.done:
+            rest = self._reader.feed(b"", True)
+            if rest:
+                self._pass.feed(rest)
+        self._pass.end()
+        self._close()
+
+    def fail(self, code: str, message: str) -> None:
+        """The file cannot be read any further: its compression is broken."""
+        self._pass.end()
+        self._tally.file_fault(code, message)
+        self._tally.stopped_by = self._tally.stopped_by or code.replace("-", "_")
+        self._close()
+
+    def _close(self) -> None:
+        tally, rules = self._tally, self.rules
+        if tally.crlf and tally.crlf != tally.lf:
+            tally.warn("mixed-newlines")
+        if tally.stopped_by is None or tally.stopped_by == "syntax":
+            low, high = rules.min_records, rules.max_records
+            if low is not None and tally.records < low:
+                tally.file_fault("row-count", f"{tally.records} records, fewer than min_records, {low}.")
+            if high is not None and tally.records > high:
+                tally.file_fault("row-count", f"{tally.records} records, more than max_records, {high}.")
+        self._ended = True
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Plain JSON that ``resumed`` goes on from, with the bytes from ``offset`` on."""
+        return {
+            "v": CHECKPOINT_VERSION,
+            "rules_sha256": self.rules.sha256,
+            "size": self.size_bytes,
+            "offset": self.offset,
+            "plan": self.plan.state(),
+            "tally": self._tally.state(),
+            "pass": self._pass.state(),
+        }
+
+    def report(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """The report of a run that has ended; it depends on the file's bytes and the rules alone."""
+        if not self._ended:
+            raise ValueError("the run has not ended")
+        tally, plan = self._tally, self.plan
+        found = self._pass
+        described: dict[str, Any] = {
+            "version": 1,
+            "valid": tally.valid,
+            "complete": tally.stopped_by is None,
+            "stopped_by": tally.stopped_by,
+            "format": plan.format,
+            "compression": plan.compression,
+            "encoding": plan.encoding,
+            "records": tally.records,
+            "bad_records": tally.bad_records,
+            "lines": tally.lines,
+            "bytes": self.size_bytes,
+            "decompressed_bytes": tally.offset,
+            "counts": dict(sorted(tally.counts.items())),
+            "warnings": dict(sorted(tally.warnings.items())),
+            "errors": tally.inline(),
+            "errors_listed": len(tally.listed),
+            "errors_truncated": sum(tally.counts.values()) > len(tally.inline()),
+            "rules_sha256": self.rules.sha256,
+            "source": dict(source),
+        }
+        if plan.dialect is not None:
+            described["dialect"] = plan.dialect.to_json()
+        if found.keys.names:
+            described["unique_keys"] = found.keys.to_json()
+        statistics = getattr(found, "statistics", None)
+        described["statistics"] = statistics.to_json() if statistics is not None else found.statistics_json()
+        return described
+
+    def error_lines(self) -> bytes:
+        """All errors that were kept, a JSON line each."""
+        lines = (json.dumps(error, separators=(",", ":"), ensure_ascii=False) + "\n" for error in self._tally.listed)
+        return "".join(lines).encode()
+
+
+def resumed(rules: Rules, checkpoint: Mapping[str, Any]) -> Run:
+    """The run that ``checkpoint`` was made of. ValueError: it is of other rules or of another version."""
+    if checkpoint.get("v") != CHECKPOINT_VERSION or checkpoint.get("rules_sha256") != rules.sha256:
+        raise ValueError("this checkpoint is of other rules or of another version")
+    return Run(from_state(checkpoint["plan"]), rules, checkpoint["size"], checkpoint)

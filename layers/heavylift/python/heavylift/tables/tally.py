@@ -1,0 +1,225 @@
+"""Counts and places of everything that is wrong. No I/O here.
+
+A tally is a function of the records it was told of, in their order; blocks and slices leave no trace in it. Its state
+is plain JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from heavylift.tables.bounds import (
+    ERRORS_INLINE,
+    ERRORS_LISTED,
+    ERRORS_LISTED_BYTES,
+    EXCERPT_BYTES,
+    FIELD_NAME_LENGTH,
+    MESSAGE_LENGTH,
+    RATE_RECORDS_MIN,
+)
+from heavylift.tables.codes import CODES
+from heavylift.tables.rules import Rules
+
+Width = Callable[[bytes | bytearray], int]
+
+
+def excerpt(data: bytes, at: int = 0) -> str:
+    """At most EXCERPT_BYTES of ``data`` around ``at``, printable whatever is in it."""
+    start = max(0, at - EXCERPT_BYTES // 4)
+    while start and start < len(data) and data[start] & 0xC0 == 0x80 and at - start < EXCERPT_BYTES // 2:
+        start -= 1
+    text = data[start : start + EXCERPT_BYTES // 2].decode("utf-8", "backslashreplace")
+    shown = printable(text)
+    while len(shown.encode()) > EXCERPT_BYTES:
+        shown = shown[:-1]
+    return shown
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that would move a cursor, hide or turn other text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class Tally:
+    """What was found so far, and the place of the next record.
+
+    ``offset``, ``line``, ``record``: of the next record; lines and records from 1, offsets from 0 in the decompressed
+    file, in the file's own encoding. ``width`` says how many of the file's bytes a piece of UTF-8 text was.
+    """
+
+    def __init__(self, rules: Rules, width: Width = len, state: Mapping[str, Any] | None = None) -> None:
+        self.rules = rules
+        self.width = width
+        self.offset = 0
+        self.line = 1
+        self.records = 0
+        self.bad_records = 0
+        self.counts: dict[str, int] = {}
+        self.warnings: dict[str, int] = {}
+        self.listed: list[dict[str, Any]] = []
+        self.listed_bytes = 0
+        self.file_errors = 0
+        self.record_errors = 0
+        self.lf = 0
+        self.crlf = 0
+        self.cr = False
+        self.unbroken = False  # whether the last line has no line break
+        self.stopped_by: str | None = None
+        if state is not None:
+            for name in _STATE:
+                setattr(self, name, state[name])
+            self.counts, self.warnings = dict(state["counts"]), dict(state["warnings"])
+            self.listed = list(state["listed"])
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON; Tally(rules, width, state) goes on from it."""
+        return {name: getattr(self, name) for name in _STATE} | {
+            "counts": dict(self.counts),
+            "warnings": dict(self.warnings),
+            "listed": list(self.listed),
+        }
+
+    def fault(
+        self,
+        code: str,
+        message: str,
+        data: bytes = b"",
+        at: int = 0,
+        *,
+        field: str | None = None,
+        field_number: int | None = None,
+        newline: bytes = b"\n",
+        shown: bytes | None = None,
+        pointer: str | None = None,
+        keyword: str | None = None,
+        here: bool = True,
+        header: bool = False,
+    ) -> None:
+        """Something is wrong at ``data[at]``, ``data`` being the next record (or what there is of it).
+
+        ``here`` False: the whole record is meant, so that there is no column to tell. ``header``: it is no record.
+        """
+        level = CODES[code].level
+        if level == "warning":
+            raise ValueError(f"{code} is a warning")
+        self.counts[code] = self.counts.get(code, 0) + 1
+        if level == "file":
+            self.file_errors += 1
+        else:
+            self.record_errors += 1
+        if len(self.listed) >= ERRORS_LISTED or self.listed_bytes >= ERRORS_LISTED_BYTES:
+            return
+        before = data[:at]
+        entry: dict[str, Any] = {"code": code, "message": printable(message)[:MESSAGE_LENGTH]}
+        entry["line"] = self.line + before.count(newline)
+        if level == "record" and not header:
+            entry["record"] = self.records + 1
+        entry["byte_offset"] = self.offset + self.width(before)
+        if here:
+            entry["column"] = len(before[before.rfind(newline) + 1 :].decode("utf-8", "replace")) + 1
+        if field_number is not None:
+            entry["field_number"] = field_number
+        if field is not None:
+            entry["field"] = printable(field[:FIELD_NAME_LENGTH])
+        if pointer is not None:
+            entry["pointer"] = printable(pointer)[:MESSAGE_LENGTH]
+        if keyword is not None:
+            entry["keyword"] = printable(keyword)[:MESSAGE_LENGTH]
+        if data:
+            entry["excerpt"] = excerpt(data, at) if shown is None else excerpt(shown)
+        self.listed.append(entry)
+        self.listed_bytes += len(json.dumps(entry))
+
+    def fault_at(
+        self, code: str, message: str, *, line: int, byte_offset: int, shown: bytes, column: int | None = None
+    ) -> None:
+        """Something is wrong in the next record, at a place that the caller knows."""
+        self.counts[code] = self.counts.get(code, 0) + 1
+        self.record_errors += 1
+        entry: dict[str, Any] = {"code": code, "message": printable(message)[:MESSAGE_LENGTH], "line": line}
+        entry["byte_offset"] = byte_offset
+        if column is not None:
+            entry["column"] = column
+        if shown:
+            entry["excerpt"] = excerpt(shown)
+        self.listed.append(entry)
+
+    def file_fault(self, code: str, message: str) -> None:
+        """Something is wrong with the whole file."""
+        self.counts[code] = self.counts.get(code, 0) + 1
+        self.file_errors += 1
+        entry = {"code": code, "message": printable(message)[:MESSAGE_LENGTH]}
+        self.listed.append(entry | {"line": self.line, "byte_offset": self.offset})
+
+    def warn(self, code: str, number: int = 1) -> None:
+        """Something is odd, ``number`` times."""
+        if CODES[code].level != "warning" and code not in _WARNED_BY_RULE:
+            raise ValueError(f"{code} is no warning")
+        self.warnings[code] = self.warnings.get(code, 0) + number
+
+    def bad_record(self) -> None:
+        """The record that faults were just told of is over and counts as bad; may stop the pass."""
+        self.records += 1
+        self.bad_records += 1
+        limit, rate = self.rules.errors_tolerated, self.rules.max_error_rate
+        if self.rules.max_errors is not None and self.record_errors > limit:
+            self.stopped_by = self.stopped_by or "max_errors"
+        elif rate is not None and self.records >= RATE_RECORDS_MIN and self.bad_records > rate * self.records:
+            self.stopped_by = self.stopped_by or "max_error_rate"
+
+    def move(self, data: bytes | bytearray, newline: bytes = b"\n") -> None:
+        """``data`` lies behind: the next record begins after it."""
+        if not data:
+            return
+        self.offset += self.width(data)
+        self.unbroken = not data.endswith(newline)
+        breaks = data.count(newline)
+        self.line += breaks
+        if newline == b"\n" and breaks:
+            self.lf += breaks
+            self.crlf += data.count(b"\r\n")
+            if self.cr and data.startswith(b"\n"):
+                self.crlf += 1  # a line that was too long was cut between the two
+        self.cr = data.endswith(b"\r")
+
+    def stop_at(self, line: int, offset: int) -> None:
+        """The text ends here for us: nothing behind this place can be judged."""
+        self.line, self.offset, self.unbroken = line, offset, True
+        self.stopped_by = "syntax"
+
+    @property
+    def lines(self) -> int:
+        """Lines so far; the last one may have no line break."""
+        return self.line if self.unbroken else self.line - 1
+
+    @property
+    def valid(self) -> bool:
+        """Whether the rules take a file of which this was found."""
+        if self.file_errors or self.stopped_by not in (None, "syntax"):
+            return False
+        if self.rules.max_error_rate is not None and self.bad_records > self.rules.max_error_rate * self.records:
+            return False
+        return self.record_errors <= self.rules.errors_tolerated
+
+    def inline(self) -> list[dict[str, Any]]:
+        """The errors that the report itself shows."""
+        return self.listed[:ERRORS_INLINE]
+
+
+_WARNED_BY_RULE = frozenset({"formula-cell", "duplicate-key", "control-character"})
+_STATE = (
+    "offset",
+    "line",
+    "records",
+    "bad_records",
+    "listed_bytes",
+    "file_errors",
+    "record_errors",
+    "lf",
+    "crlf",
+    "unbroken",
+    "cr",
+    "stopped_by",
+)
