@@ -40,7 +40,7 @@ records = st.one_of(
 def test_an_upload_that_is_wanted_is_never_aborted(
     record: FileRecord | None, age: float, upload_id: str, in_store: bool
 ) -> None:
-    """The open session's own, the copy that a worker fills or is about to remember, and whatever is younger than that."""
+    """The open session's own, the copy that a worker fills or is about to remember, and whatever is younger."""
     listed = Listed("k", NOW - age, upload_id=upload_id)
     fate = upload_fate(listed, record, in_store=in_store, now=NOW, grace_s=120)
 
