@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -260,6 +261,16 @@ def test_damage_never_raises(what: str, data: st.DataObject) -> None:
 def test_garbage_never_raises(data: bytes) -> None:
     """Any bytes at all have a detection."""
     assert detected(data).format in sniff.MEDIA_TYPES
+
+
+def test_chance_is_no_program() -> None:
+    """Bytes of no format, such as an encrypted volume, are kept; libmagic takes one in a hundred for a DOS program."""
+    unknown = sniff.detection("Unknown")
+    random = Random(5)
+    for _ in range(1_000):
+        assert second_opinion(unknown, random.randbytes(512)).refused is None
+    program = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0" + bytes(200)
+    assert second_opinion(unknown, program).refused == "executable"
 
 
 def test_second_opinion_only_where_in_doubt() -> None:

@@ -33,6 +33,10 @@ DENIED: Final[dict[str, str]] = {
     "text/html": "HTML",
     "application/xhtml+xml": "HTML",
 }
+# libmagic calls one in a hundred files of mere chance "COM executable for DOS", by a first byte or two. Programs that
+# anything runs today bear these letters.
+_DOS: Final = "application/x-dosexec"
+_DOS_SIGNATURES: Final = (b"MZ", b"ZM")
 # Formats whose own signature is firm enough that a guess about their bytes says nothing.
 _OPEN_TO_DOUBT: Final = frozenset({"Unknown", "Text", "XML", "CSV", "TSV"})
 
@@ -65,7 +69,8 @@ def head_opinion(head: bytes) -> str | None:
         answer = str(library.from_buffer(head))
     except magic.MagicException:
         return None
-    return None if answer in ("application/octet-stream", "application/x-empty") else answer
+    by_chance = answer == _DOS and not head.startswith(_DOS_SIGNATURES)
+    return None if by_chance or answer in ("application/octet-stream", "application/x-empty") else answer
 
 
 def second_opinion(first: Detection, head: bytes) -> Detection:
