@@ -10,6 +10,7 @@ from typing import Any
 
 from heavylift import dynamo, post_policy
 from heavylift.api import batch_views, idempotency, page_token, rates
+from heavylift.api.answer_size import SOME_LINES_BYTES_MAX, fitting
 from heavylift.api.bodies import BatchBody, BatchEndBody, ManifestBody, digest_forms, parse
 from heavylift.api.caller import Caller, json_body
 from heavylift.api.idempotency import Run
@@ -186,7 +187,9 @@ def status(caller: Caller, batch_id: str, query: Mapping[str, str]) -> dict[str,
         batch = store.get(caller.tenant, batch_id)
     shown = _shown(batch)
     if "wait" in query and batch.total <= BATCH_LIST_MAX:
-        shown["files"] = files(caller, batch_id, {})["items"]
+        inside = files(caller, batch_id, {})["items"]
+        if fitting(inside, SOME_LINES_BYTES_MAX) == len(inside):
+            shown["files"] = inside
     return shown
 
 
@@ -220,7 +223,10 @@ def _shown(batch: Batch) -> dict[str, Any]:
     if batch.closed_at is not None and batch.unlisted:
         errors.insert(0, batch_views.unlisted_view(batch))
     warnings = [batch_views.problem_view(lines[n]) for n in found.flaws if lines[n]["verdict"]]
-    return batch_views.batch_view(batch, found.tally, errors[:BATCH_LIST_MAX], warnings[:BATCH_LIST_MAX])
+    errors, warnings = (
+        few[: fitting(few, SOME_LINES_BYTES_MAX)] for few in (errors[:BATCH_LIST_MAX], warnings[:BATCH_LIST_MAX])
+    )
+    return batch_views.batch_view(batch, found.tally, errors, warnings)
 
 
 def _lines(batch: Batch, numbers: list[int]) -> list[dict[str, Any]]:
@@ -248,11 +254,12 @@ def files(caller: Caller, batch_id: str, query: Mapping[str, str]) -> dict[str, 
         numbers += sorted(n for n in entries if n > after)
         if len(numbers) > limit:
             break
-    page = numbers[:limit]
+    lines = _lines(batch, numbers[:limit])
+    shown = fitting(lines)
     token = None
-    if len(numbers) > limit:
-        token = page_token.seal(dynamo.sealing_key(), scope, {"n": str(page[-1])})
-    return {"items": _lines(batch, page), "next_token": token}
+    if len(numbers) > shown:
+        token = page_token.seal(dynamo.sealing_key(), scope, {"n": str(numbers[shown - 1])})
+    return {"items": lines[:shown], "next_token": token}
 
 
 def studies(caller: Caller, batch_id: str) -> dict[str, Any]:

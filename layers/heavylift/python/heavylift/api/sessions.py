@@ -8,6 +8,7 @@ from typing import Any
 
 from heavylift import assembly, counting, dynamo, items, keys, life, records, s3
 from heavylift.api import batches, page_token, views
+from heavylift.api.answer_size import fitting
 from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
 from heavylift.api.disposition import content_disposition
@@ -103,8 +104,21 @@ def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
         found.extend(record for record in page if _matches(record, filters))
         if start is None or len(found) >= limit:
             break
+    lines = [views.upload_summary(record) for record in found]
+    shown = fitting(lines)
+    if shown < len(lines):
+        start = _place_of(found[shown - 1], filters)
     token = page_token.seal(dynamo.sealing_key(), scope, start) if start else None
-    return {"items": [views.upload_summary(record) for record in found], "next_token": token}
+    return {"items": lines[:shown], "next_token": token}
+
+
+def _place_of(record: FileRecord, filters: Mapping[str, str]) -> dict[str, str]:
+    """Where a page goes on behind this record."""
+    key = records.item_key(record.tenant, record.file_id)
+    if "batch_id" in filters:
+        return {"sk": key["sk"]}
+    index, partition = _index_for(record.tenant, filters)
+    return {**key, f"{index}_pk": partition, f"{index}_sk": record.file_id}
 
 
 def _list_page(
