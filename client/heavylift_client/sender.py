@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heavylift_client import plan as plans
 from heavylift_client.api import Api, ApiError, segment
 from heavylift_client.backoff import Clock, pause_s, poll_s, retry_after_s
 from heavylift_client.board import Board
-from heavylift_client.errors import AnswerError, ClientError, NetworkError, Stopped, StoreError
+from heavylift_client.errors import (
+    AnswerError,
+    ChecksumMismatch,
+    ClientError,
+    NetworkError,
+    Stopped,
+    StoreError,
+)
 from heavylift_client.plan import Part
 from heavylift_client.sources import check_unchanged, opened, part_sha256
 from heavylift_client.transfers import Hooks, Job, SignedUrl, Transfer, outcome, signed_url
@@ -219,15 +229,30 @@ class Sender:
             after_s = retry_after_s(answer.headers.get("retry-after"), self.clock.wall())
             self.board.schedule(transfer, ASSEMBLING_S if after_s is None else after_s)
             return
+        self._compare(transfer, (answer.body or {}).get("checksums"))
         self.board.completed(transfer, str((answer.body or {}).get("status", "staged")))
 
     def _poll(self, transfer: Transfer) -> None:
         record = self.api.call("GET", f"/v1/files/{segment(transfer.upload_id)}").body or {}
         if record.get("final") or not self.wait:
+            self._compare(transfer, record.get("checksums"))
             self.board.end(transfer, outcome(transfer, str(record.get("status")), record, waited=self.wait))
         else:
             self.board.schedule(transfer, poll_s(transfer.polls))
             transfer.polls += 1
+
+    def _compare(self, transfer: Transfer, sums: object) -> None:
+        """The finished object's checksums with those of the bytes that were read here. Raises ChecksumMismatch."""
+        if not isinstance(sums, Mapping) or len(transfer.sha256) != transfer.plan.part_count:
+            return
+        digests = [base64.b64decode(transfer.sha256[n]) for n in range(1, transfer.plan.part_count + 1)]
+        composite = sums.get("sha256_composite")
+        ours = f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
+        if isinstance(composite, str) and composite != ours:
+            raise ChecksumMismatch("the composite SHA-256 of the finished object is not that of the parts sent")
+        whole = sums.get("sha256") if sums.get("sha256_proven") else None
+        if transfer.single and isinstance(whole, str) and whole.lower() != digests[0].hex():
+            raise ChecksumMismatch("the SHA-256 of the finished object is not that of the bytes sent")
 
     def _pause(self, attempt: int, retry_after: str | None) -> None:
         wanted_s = retry_after_s(retry_after, self.clock.wall())
