@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import shutil
-import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from heavylift_local.testing import RunningStack, running_stack
+from tests.web.chromium import Browser, chromium
 
 pytestmark = pytest.mark.xdist_group("stack")
-
-# Chromium looks up its maker's hosts at every start unless it is told not to.
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 UPLOAD = """
 const [name, size, done] = arguments;
@@ -68,35 +51,6 @@ const base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
 """
 
 
-class Browser:
-    """W3C WebDriver over plain HTTP: as much of it as these tests need."""
-
-    def __init__(self, driver: str, profile: Path) -> None:
-        options = {"args": [*ARGUMENTS, f"--user-data-dir={profile}"]}
-        answer = self._post(driver + "/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})
-        self._session = f"{driver}/session/{answer['sessionId']}"
-
-    @staticmethod
-    def _post(url: str, body: Any, method: str = "POST") -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, url: str) -> None:
-        self._post(f"{self._session}/timeouts", {"script": 90_000})
-        self._post(f"{self._session}/url", {"url": url})
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self._post(f"{self._session}/execute/async", {"script": script, "args": list(arguments)})
-
-    def get(self, expression: str) -> Any:
-        return self._post(f"{self._session}/execute/sync", {"script": f"return {expression}", "args": []})
-
-    def quit(self) -> None:
-        self._post(self._session, None, "DELETE")
-
-
 @pytest.fixture(scope="module")
 def stack() -> Iterator[RunningStack]:
     with running_stack() as running:
@@ -105,26 +59,8 @@ def stack() -> Iterator[RunningStack]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    chromedriver = shutil.which("chromedriver")
-    assert chromedriver, "tests/system_packages.sh installs it"
-    process = subprocess.Popen(
-        [chromedriver, "--port=0", "--log-level=WARNING"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"started successfully on port (\d+)", line):
-                break
-        else:
-            raise AssertionError("chromedriver did not start")
-        one = Browser(f"http://127.0.0.1:{found[1]}", tmp_path / "profile")
+    with chromium(tmp_path / "profile") as one:
         yield one
-        one.quit()
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
 def test_a_page_uploads_straight_into_s3_and_shows_the_file(stack: RunningStack, browser: Browser) -> None:
