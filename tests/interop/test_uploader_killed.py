@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -40,14 +41,14 @@ def _command(desk: Desk, path: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _kill_half_way(desk: Desk, path: Path) -> dict:
-    """Start an upload, kill -9 it once some parts are in; what the API says of it then."""
+def _kill_half_way(desk: Desk, path: Path, parts: int = 3) -> dict:
+    """Start an upload, kill -9 it once so many parts are in; what the API says of it then."""
     process = _command(desk, path)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for one in desk.call("GET", "/v1/uploads?status=uploading")["items"]:
             status = desk.call("GET", f"/v1/uploads/{one['upload_id']}")
-            if status["bytes_received"] >= 3 * PART:
+            if status["bytes_received"] >= parts * PART:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 time.sleep(1)  # what was in flight has arrived or is lost
@@ -89,6 +90,34 @@ def test_running_again_sends_only_what_was_lost(slow_stack: RunningStack, tmp_pa
     received_by_store = desk.stack.counters()["client"]["s3.UploadPart"]["bytes_in"]
     assert received_by_store <= (2 if elsewhere else 1) * (SIZE + CONCURRENCY * PART)
     assert _stored_sha256(desk, line["file_id"]) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_random_moments(slow_stack: RunningStack, tmp_path: Path, seed: int) -> None:
+    """One to three kills of one upload, wherever they fall: the bytes are the file's, and each kill costs at most
+    concurrency x part size."""
+    desk = _desk(slow_stack, f"random-{seed}")
+    chance = random.Random(seed)
+    path = tmp_path / "data.bin"
+    path.write_bytes(chance.randbytes(SIZE))
+    sent_before = desk.stack.counters().get("client", {}).get("s3.UploadPart", {}).get("bytes_in", 0)
+    moments = sorted(chance.sample(range(7), chance.randint(1, 3)))
+    upload_ids = set()
+    for parts in moments:
+        left = _kill_half_way(desk, path, parts)
+        if left["status"] != "uploading":  # the kill came when all was sent: then it ends well by itself
+            file_id = left["upload_id"]
+            assert desk.wait_final(file_id)["status"] == "completed"
+            assert _stored_sha256(desk, file_id) == hashlib.sha256(path.read_bytes()).hexdigest()
+            return
+        upload_ids.add(left["upload_id"])
+    line = _run(desk, path)
+    assert upload_ids == {line["upload_id"]}
+    assert line["bytes_sent"] + line["bytes_resumed"] == SIZE
+    assert _stored_sha256(desk, line["file_id"]) == hashlib.sha256(path.read_bytes()).hexdigest()
+    sent = desk.stack.counters()["client"]["s3.UploadPart"]["bytes_in"] - sent_before
+    assert sent <= SIZE + len(moments) * CONCURRENCY * PART
 
 
 def test_a_file_changed_in_the_middle_is_not_joined_to_old_parts(slow_stack: RunningStack, tmp_path: Path) -> None:
