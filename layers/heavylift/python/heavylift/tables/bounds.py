@@ -33,6 +33,6 @@ ZSTD_WINDOW_BYTES: Final = 8 * MIB  # RFC 8878, 3.1.1.1.2: what every decoder sh
 UNIQUE_KEYS: Final = 1 << 20  # keys remembered exactly, all key sets together: 16 MiB
 UNIQUE_SETS: Final = 8
 STATISTICS_COLUMNS: Final = 200
-STATISTICS_WHOLE_BYTES: Final = MIB  # every record is looked at up to here,
+STATISTICS_WHOLE_BYTES: Final = 256 * KIB  # every record is looked at up to here,
 STATISTICS_WINDOW_BYTES: Final = 64 * KIB  # then the first that begins in each window
 DISTINCT_KEPT: Final = 128  # smallest hashes kept per column: exact up to 128, then within about 9 %

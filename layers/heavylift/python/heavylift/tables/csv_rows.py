@@ -181,10 +181,9 @@ class CsvRows:
             found = buf.find(self._newline, at + ahead - 1, end)
             return end if found < 0 else found + 1
         wanted = at + ahead
-        for match in self._grammar.row(len(self._labels or ())).finditer(buf, at, end):
-            if match.start() >= wanted:
-                return match.start()
-        return end
+        before = self._grammar.rows(len(self._labels or ())).match(buf, at, wanted)
+        last = before.end() if before else at
+        return last if last == wanted else self._row_end(buf, last, end)
 
     def _row_end(self, buf: bytes, at: int, end: int) -> int:
         found = self._grammar.row(len(self._labels or ())).match(buf, at, end)
@@ -196,7 +195,7 @@ class CsvRows:
             return breaks
         # Inside quotes stands every second piece.
         pieces = buf[at:end].split(self._quote)
-        return breaks - sum(piece.count(self._newline) for piece in pieces[1::2])
+        return breaks - b"".join(pieces[1::2]).count(self._newline)
 
     def _sample(self, row: bytes, quoted: bool) -> None:
         for cells in self._rows_of(row.decode("utf-8"), quoted):
@@ -231,6 +230,8 @@ class CsvRows:
         good, keyed = self._good, bool(self._key_columns)
         last = len(starts) - 1
         for index, row in enumerate(rows):
+            if not row:
+                row = [""]
             faulty = good is not None and not good(row)
             sampled = offsets[index] >= sample_at
             if not sampled and not faulty and not keyed:
@@ -244,7 +245,7 @@ class CsvRows:
                 tally.move(buf[told:start], newline)
                 told, done = stop, index + 1
                 before = tally.record_errors
-                self._judge_cells(buf[start:stop].rstrip(b"\r\n"), row or [""], None, faulty)
+                self._judge_cells(buf[start:stop].rstrip(b"\r\n"), row, None, faulty)
                 faulty = tally.record_errors > before
                 if faulty:
                     tally.bad_record()
@@ -255,7 +256,7 @@ class CsvRows:
                     return stop
             if sampled:
                 if not faulty:
-                    statistics.row(row or [""])
+                    statistics.row(row)
                 sample_at = statistics.next_at(offsets[index + 1]) if index < last else 0
         tally.records += len(starts) - done
         tally.move(buf[told:end], newline)
@@ -502,22 +503,12 @@ class CsvRows:
 
     def _row_check(self) -> Any:
         """Whether all cells of a row are good, as one function; None: all rows are."""
-        checks = self._plan.checks()
-        formulas = self._rules.formula_cells != "allow"
-        if not checks and not formulas:
-            return None
-        if not checks:
-            return lambda row: not any(is_formula(cell) for cell in row)
-
-        def good(row: list[str]) -> bool:
-            if not row:
-                row = [""]
-            for index, check in checks:
-                if not check(row[index]):
-                    return False
-            return not formulas or not any(is_formula(cell) for cell in row)
-
-        return good
+        check = self._plan.row_check()
+        if self._rules.formula_cells == "allow":
+            return check
+        if check is None:
+            return lambda row: not any(map(is_formula, row))
+        return lambda row: check(row) and not any(map(is_formula, row))
 
     def _judge_cells(self, content: bytes, cells: list[str], row: Row | None, doubtful: bool) -> None:
         """Tell what the schema and the rules have against the cells of a row that is sound (``doubtful``: something,

@@ -45,7 +45,9 @@ class JsonLines:
         self._validator = None if schema is None or rules.is_table_schema else compile_schema(schema)
         self._parser = simdjson.Parser()
         self._bare = self._validator is None and not rules.unique_keys and rules.duplicate_members == "allow"
-        self._quick = self._bare and tally.width is len
+        quick = not rules.unique_keys and rules.duplicate_members == "allow" and tally.width is len
+        self._quick = quick
+        self._good_line = self._valid_line if self._validator is not None else self._parsed_line
 
     def state(self) -> dict[str, Any]:
         return {
@@ -118,8 +120,9 @@ class JsonLines:
                     return
                 self._line(line[:-1] if line.endswith(b"\r") else line, line + b"\n")
             return
-        # Fast: whatever simdjson takes is done; only the records of the sample are made into objects.
-        parse, begin, pos = self._parser.parse, at, at
+        # Fast: what simdjson takes, or orjson and the schema, is done; the rest is looked at in detail.
+        good_line = self._good_line
+        begin, pos = at, at
         base = tally.offset - at
         sample_at = self.statistics.next_at(tally.offset)
         crlf_free = b"\r" not in data
@@ -130,8 +133,7 @@ class JsonLines:
                 good = False
             else:
                 try:
-                    parse(line)
-                    good = line[:3] != _BOM
+                    good = good_line(line)
                 except (ValueError, RuntimeError):
                     good = False
             if good:
@@ -148,6 +150,15 @@ class JsonLines:
             base = tally.offset - pos
             sample_at = self.statistics.next_at(tally.offset)
         self._clean(data[begin:pos], clean, crlf_free)
+
+    def _parsed_line(self, line: bytes) -> bool:
+        """Whether simdjson takes it. ValueError, RuntimeError."""
+        self._parser.parse(line)
+        return line[:3] != _BOM
+
+    def _valid_line(self, line: bytes) -> bool:
+        """Whether orjson and the schema take it. ValueError."""
+        return self._validator is not None and bool(self._validator.is_valid(orjson.loads(line)))
 
     def _clean(self, data: bytes, records: int, crlf_free: bool) -> None:
         if not records:

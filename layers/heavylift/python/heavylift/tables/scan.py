@@ -34,9 +34,23 @@ _STRING: Final = rb'"' + _INSIDE + rb'"'
 # Numbers that are finite for certain; others are looked at one by one.
 _SAFE_NUMBER: Final = rb"-?(?:0|[1-9][0-9]{0,99}+)(?:\.[0-9]{1,99}+)?+(?:[eE][+-]?[0-9]{1,2}+)?+"
 _SCALAR: Final = rb"(?:" + _STRING + rb"|" + _SAFE_NUMBER + rb"|true|false|null)"
-_MANY_ELEMENTS: Final = re.compile(rb"(?:" + _WS + _SCALAR + _WS + rb",)*+")
-_ONE_ELEMENT: Final = re.compile(_WS + _SCALAR + _WS + rb",")
-_MANY_MEMBERS: Final = re.compile(rb"(?:" + _WS + _STRING + _WS + rb":" + _WS + _SCALAR + _WS + rb",)*+")
+
+
+def _nested(value: bytes) -> bytes:
+    """The pattern of ``value``, or of an array or object of such values; nothing is tried twice."""
+    element = _WS + value + _WS
+    member = _WS + _STRING + _WS + rb":" + element
+    array = rb"\[(?:" + _WS + rb"\]|" + element + rb"(?:," + element + rb")*+\])"
+    members = rb"\{(?:" + _WS + rb"\}|" + member + rb"(?:," + member + rb")*+\})"
+    return rb"(?>" + value + rb"|" + array + rb"|" + members + rb")"
+
+
+# Values of up to three levels at once: what is deeper, or not whole, is read token by token.
+_VALUE: Final = _nested(_nested(_nested(_SCALAR)))
+_DEEP: Final = 3
+_MANY_ELEMENTS: Final = re.compile(rb"(?:" + _WS + _VALUE + _WS + rb",)*+")
+_ONE_ELEMENT: Final = re.compile(_WS + _VALUE + _WS + rb",")
+_MANY_MEMBERS: Final = re.compile(rb"(?:" + _WS + _STRING + _WS + rb":" + _WS + _VALUE + _WS + rb",)*+")
 _BLANKS: Final = re.compile(_WS)
 _STRING_PART: Final = re.compile(_INSIDE)
 _NUMBER: Final = re.compile(rb"(-?)(?:(0)|[1-9][0-9]*+)?(\.[0-9]*+)?+(?:[eE][+-]?+[0-9]*+)?+")
@@ -141,14 +155,13 @@ class Scanner:
             at = _matched(_BLANKS, buf, at)
             if at >= size:
                 break
-            if self._want == VALUE and stack and stack[-1] == 0x5B:
-                run = _matched(_MANY_ELEMENTS, buf, at)
+            shallow = len(stack) <= JSON_DEPTH - _DEEP
+            if self._want == VALUE and shallow and stack and stack[-1] == 0x5B:
+                run = self._elements(buf, at) if len(stack) == 1 else _matched(_MANY_ELEMENTS, buf, at)
                 if run > at:
-                    if len(stack) == 1:
-                        self.elements += sum(1 for _ in _ONE_ELEMENT.finditer(buf, at, run))
                     self._comma, at = self._base + run - 1, run
                     continue
-            elif self._want == NAME:
+            elif self._want == NAME and shallow:
                 run = _matched(_MANY_MEMBERS, buf, at)
                 if run > at:
                     self._comma, at = self._base + run - 1, run
@@ -207,6 +220,14 @@ class Scanner:
         self._base += at
         return None
 
+    def _elements(self, buf: bytes, at: int) -> int:
+        """The end of the elements of the outermost array that are whole and followed by a comma; they are counted."""
+        match = _ONE_ELEMENT.match
+        while found := match(buf, at):
+            self.elements += 1
+            at = found.end()
+        return at
+
     def _value(self, buf: bytes, at: int) -> tuple[Break | None, int]:
         """One value's beginning: scalars whole, arrays, objects and strings up to their first byte."""
         byte = buf[at]
@@ -264,6 +285,8 @@ class Scanner:
 
     def _escape(self, buf: bytes, at: int) -> Break:
         """What is wrong with the escape at ``at``, which no rule took."""
+        if at + 1 == len(buf):
+            return self._at(at + 1, "The text ends in the middle of a value.")
         code = buf[at + 1 : at + 6]
         if re.fullmatch(rb"u[dD][89a-fA-F][0-9a-fA-F]{2}", code):
             return self._at(at, "An escaped surrogate without its other half.")

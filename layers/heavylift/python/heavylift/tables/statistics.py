@@ -1,7 +1,7 @@
 """What the columns of a sample look like. No I/O here.
 
 Which records are looked at follows from where they lie in the file, so the sample is the same however the file was
-read: all of the first megabyte, then the first record that begins in each 64 KiB.
+read: all of the first 256 KiB, then the first record that begins in each 64 KiB.
 """
 
 from __future__ import annotations

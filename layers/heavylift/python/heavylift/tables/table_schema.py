@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -77,7 +77,9 @@ _CONSTRAINTS: Final = (
 )
 FIELDS_MATCH: Final = ("exact", "equal", "subset", "superset", "partial")
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+\Z")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4000}\Z")  # int() refuses more digits
+_PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?\Z")
+_BOUNDS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _NUMBER: Final = re.compile(r"(?:[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?INF|NaN)\Z", re.IGNORECASE)
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})?\Z")
@@ -106,6 +108,7 @@ class Field:
     checks: tuple[tuple[str, Callable[[str, Any], bool]], ...] = ()  # (constraint, holds(text, value))
     textual: bool = False  # any text is of its type
     limits: Mapping[str, Any] = field(default_factory=dict)
+    shape: re.Pattern[str] | None = None  # decides alone whether a text is of the type
 
     def faults(self, text: str) -> list[tuple[str, str]]:
         """(code, message) of everything that is wrong with a cell."""
@@ -121,17 +124,19 @@ class Field:
             if not holds(text, value)
         ]
 
-    def check(self) -> Callable[[str], bool] | None:
-        """Whether a cell is good, fast; None: every cell is."""
+    def check(self) -> tuple[set[str], Callable[[str], object]] | None:
+        """(texts known to be good, whether another one is); None: every cell is good."""
         if self.textual and not self.required and not self.checks:
             return None
-        known: set[str] = set()
+        known: set[str] = set() if self.required else set(self.missing)
         missing, required, cast = self.missing, self.required, self.cast
+        if self.shape is not None and not self.checks and not any(map(self.shape.match, missing)):
+            return known, self.shape.match
         holds = tuple(one for _, one in self.checks)
+        space = MEMO_MAX
 
         def good(text: str) -> bool:
-            if text in known:
-                return True
+            nonlocal space
             if text in missing:
                 return not required
             try:
@@ -141,9 +146,29 @@ class Field:
             for one in holds:
                 if not one(text, value):
                     return False
-            if len(known) < MEMO_MAX and len(text) <= _MEMO_LENGTH:
+            if space and len(text) <= _MEMO_LENGTH:
+                space -= 1
                 known.add(text)
             return True
+
+        return known, self._between(good)
+
+    def _between(self, exact: Callable[[str], bool]) -> Callable[[str], object]:
+        """As ``exact``, faster for numbers that lie well between their limits: rounding to a double keeps order."""
+        if self.type != "number" or self.shape is None or not {name for name, _ in self.checks} <= _BOUNDS:
+            return exact
+        low, high = float("-inf"), float("inf")
+        for name, limit in self.limits.items():
+            if name in ("minimum", "exclusiveMinimum"):
+                low = max(low, float(limit))
+            elif name in ("maximum", "exclusiveMaximum"):
+                high = min(high, float(limit))
+        shape, missing = _PLAIN_NUMBER.match, self.missing
+
+        def good(text: str) -> bool:
+            if shape(text) and low < float(text) < high and text not in missing:
+                return True
+            return exact(text)
 
         return good
 
@@ -235,6 +260,7 @@ def _field(value: Any, number: int, missing: frozenset[str]) -> Field:
     if "categories" in value:
         allowed = _texts("categories", value["categories"])
         checks.append(("categories", lambda text, _value: text in allowed))
+    shape = {"integer": _INTEGER, "number": _NUMBER, "duration": _DURATION, "yearmonth": _YEARMONTH}.get(kind)
     return Field(
         value["name"],
         kind,
@@ -245,6 +271,7 @@ def _field(value: Any, number: int, missing: frozenset[str]) -> Field:
         tuple(checks),
         kind in ("any", "string") and form == "default",
         dict(constraints),
+        shape if set(value) <= {"name", "type", "constraints", "title", "description"} else None,
     )
 
 
@@ -358,7 +385,7 @@ def _integer(value: Mapping[str, Any], form: str, label: str) -> Cast:
             text = _bare(text)
         if group:
             text = text.replace(group, "")
-        if not _INTEGER.match(text) or len(text) > 4_000:
+        if not _INTEGER.match(text):
             raise ValueError(text)
         return int(text)
 
@@ -381,9 +408,6 @@ def _number(value: Mapping[str, Any], form: str, label: str) -> Cast:
             raise ValueError(text)
         return Decimal(text)
 
-    if group is None and bare is True and point == "." and not value.get("constraints"):
-        # Nothing needs the value: the shape decides.
-        return lambda text: _matched(_NUMBER, text)
     return cast
 
 
@@ -527,9 +551,31 @@ class Plan:
 
     columns: tuple[Field | None, ...]
 
-    def checks(self) -> tuple[tuple[int, Callable[[str], bool]], ...]:
-        made = ((index, one.check()) for index, one in enumerate(self.columns) if one is not None)
-        return tuple((index, check) for index, check in made if check is not None)
+    def row_check(self) -> Callable[[list[str]], bool] | None:
+        """Whether all cells of a row are good, as one function; None: all rows are.
+
+        Written out as one expression: a loop over the columns would cost more than the checks.
+        """
+        names: dict[str, Any] = {}
+        terms = []
+        for index, one in enumerate(self.columns):
+            made = one.check() if one is not None else None
+            if made is not None:
+                names[f"known{index}"], names[f"good{index}"] = made
+                terms.append(f"(row[{index}] in known{index} or good{index}(row[{index}]))")
+        if not terms:
+            return None
+        # Nested expressions have a limit; rows of thousands of checked columns take them in groups.
+        groups = [terms[at : at + _GROUP] for at in range(0, len(terms), _GROUP)]
+        for number, group in enumerate(groups):
+            names[f"group{number}"] = eval("lambda row: " + " and ".join(group), names)
+        if len(groups) == 1:
+            return cast("Callable[[list[str]], bool]", names["group0"])
+        parts = [names[f"group{number}"] for number in range(len(groups))]
+        return lambda row: all(part(row) for part in parts)
+
+
+_GROUP: Final = 64
 
 
 def bind(schema: TableSchema, header: Sequence[str] | None, width: int) -> tuple[Plan, list[tuple[str, str, int]]]:
