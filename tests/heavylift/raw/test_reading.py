@@ -259,6 +259,16 @@ def test_truncated_sensor_data_are_told(name: str) -> None:
     assert caught.value.code == "truncated"
 
 
+def test_too_few_sensor_data_are_told() -> None:
+    """A DNG whose uncompressed strip holds fewer bytes than its pixels need is truncated."""
+    sensor = raws.cfa_directory(320, 240, bytes(320 * 240))
+    sensor.entries = [each if each.tag != 279 else long(279, 320 * 240) for each in sensor.entries]
+    data = Writer().write(raws.dng([], sensor=sensor))
+    with pytest.raises(ContentError) as caught:
+        drive(inspect_raw(detection("DNG"), len(data)), Counted(data))
+    assert caught.value.facts["needed_bytes"] == 2 * 320 * 240
+
+
 def verdict(reader: Callable[[], object]) -> str:
     """``sound`` or the code of the error; any other exception is a failure of the reader."""
     try:

@@ -267,8 +267,10 @@ def _rw2_size(ifd: Ifd, size_bytes: int) -> Reader[tuple[int, int, int]]:
     return max(0, width), max(0, height), bits
 
 
-def check_sensor(ifd: Ifd, size_bytes: int) -> Reader[None]:
-    """The strips or tiles of the sensor data lie inside the file. ContentError ``truncated`` where they do not.
+def check_sensor(format_name: str, ifd: Ifd, size_bytes: int) -> Reader[None]:
+    """The strips or tiles of the sensor data lie inside the file, and a DNG's uncompressed ones hold all its pixels.
+
+    ContentError ``truncated`` where they do not.
 
     Memory: 2 to 8 bytes a chunk and array, at most 2 x TAG_ARRAY_BYTES_MAX.
     """
@@ -291,6 +293,26 @@ def check_sensor(ifd: Ifd, size_bytes: int) -> Reader[None]:
             outside = sum(1 for offset in offsets if offset >= size_bytes)
         if outside:
             raise _outside(outside, len(offsets), size_bytes)
+        # Makers say 16 bits of samples that they pack; DNG says how many there are.
+        if format_name == "DNG" and len(counts) == len(offsets):
+            yield from _check_pixels(ifd, sum(counts), size_bytes)
+
+
+def _check_pixels(ifd: Ifd, stored_bytes: int, size_bytes: int) -> Reader[None]:
+    if (yield from integer(ifd, tags.COMPRESSION, size_bytes, 1)) != tags.NONE:
+        return
+    width = yield from integer(ifd, tags.IMAGE_WIDTH, size_bytes)
+    height = yield from integer(ifd, tags.IMAGE_LENGTH, size_bytes)
+    samples = yield from integer(ifd, tags.SAMPLES_PER_PIXEL, size_bytes, 1)
+    bits = yield from integer(ifd, tags.BITS_PER_SAMPLE, size_bytes, 1)
+    needed = (width * samples * bits + 7) // 8 * height
+    if stored_bytes < needed:
+        raise ContentError(
+            "truncated",
+            f"sensor data of {width} x {height} pixels need {needed} bytes, {stored_bytes} are stored",
+            needed_bytes=needed,
+            stored_bytes=stored_bytes,
+        )
 
 
 def _outside(outside: int, chunks: int, size_bytes: int) -> ContentError:

@@ -49,7 +49,7 @@ def inspect_raw(detection: Detection, size_bytes: int) -> Reader[RawFacts]:
 def check_sound(structure: RawStructure, size_bytes: int) -> Reader[None]:
     """ContentError ``truncated`` where the sensor data reach beyond the file."""
     if structure.sensor is not None:
-        yield from check_sensor(structure.sensor, size_bytes)
+        yield from check_sensor(structure.facts.format, structure.sensor, size_bytes)
     for part in structure.data:
         if part.end > size_bytes:
             raise ContentError(
