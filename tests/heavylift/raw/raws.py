@@ -81,6 +81,7 @@ class Directory:
     entries: list[Entry] = field(default_factory=list)
     at: int = 0
     following: Directory | None = None
+    gap: int = 0  # bytes before it
 
 
 def short(tag: int, *values: int) -> Entry:
@@ -122,7 +123,7 @@ class Writer:
 
     def _reserve(self, directory: Directory) -> None:
         count, entry, link = (8, 20, 8) if self.big else (2, 12, 4)
-        directory.at = (self.end + 1) // 2 * 2
+        directory.at = (self.end + directory.gap + 1) // 2 * 2
         self.end = directory.at + count + entry * len(directory.entries) + link
 
     def _places(self, directory: Directory) -> list[Place]:
@@ -169,13 +170,18 @@ class Writer:
             head = struct.pack(self.order + "HI", self.magic, root.at)
         self.pieces.append((0, (b"II" if self.order == "<" else b"MM") + head + self.head))
 
+    def _type(self, entry: Entry) -> int:
+        """Offsets are LONG8 in a BigTIFF."""
+        places = isinstance(entry.values, tuple) and any(isinstance(value, Place) for value in entry.values)
+        return LONG8 if self.big and entry.type == LONG and places else entry.type
+
     def _value(self, entry: Entry) -> bytes:
         if isinstance(entry.values, bytes):
             return entry.values
         if isinstance(entry.values, Place):
             return struct.pack(self.order + ("Q" if self.big and entry.type == LONG8 else "I"), entry.values.at)
         numbers = [value.at if isinstance(value, Place) else value for value in entry.values]
-        code = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q"}[entry.type]
+        code = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q"}[self._type(entry)]
         return struct.pack(f"{self.order}{len(numbers)}{code}", *numbers)
 
     def _directory(self, directory: Directory, values: dict[int, int]) -> bytes:
@@ -186,8 +192,8 @@ class Writer:
             if isinstance(entry.values, Place) and entry.type == UNDEFINED:  # a blob: count is its length
                 count, raw = entry.values.size, struct.pack(self.order + ("Q" if self.big else "I"), entry.values.at)
             else:
-                count = len(raw) // _SIZES[entry.type]
-            out += struct.pack(self.order + ("HHQ" if self.big else "HHI"), entry.tag, entry.type, count)
+                count = len(raw) // _SIZES[self._type(entry)]
+            out += struct.pack(self.order + ("HHQ" if self.big else "HHI"), entry.tag, self._type(entry), count)
             if id(entry) in values:
                 out += struct.pack(self.order + ("Q" if self.big else "I"), values[id(entry)])
             else:

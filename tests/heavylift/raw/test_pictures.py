@@ -235,6 +235,30 @@ def test_80_gigabytes_by_a_few_reads(tmp_path: Path, where: str) -> None:
     assert difference(made, Image.open(io.BytesIO(raws.jpeg(3600, 2700)))) <= 3
 
 
+@pytest.mark.parametrize("layout", ["all directories at the end", "each in its own place"])
+def test_80_gigabytes_laid_out_otherwise(tmp_path: Path, layout: str) -> None:
+    """The same bounds where the first directory is at the end, and where directories are gigabytes apart."""
+    previews = [preview(1024, 768, big=True), preview(3600, 2700, big=True)]
+    sensor = raws.cfa_directory(200_000, 200_000, b"", big=True)
+    root = raws.dng(previews, big=True, sensor=sensor)
+    if layout.startswith("all"):
+        root.gap = 79_990_000_000
+    else:
+        for each in (sensor, *previews):
+            each.gap = 26_000_000_000
+    path = tmp_path / "huge.dng"
+    Writer(big=True).write_sparse(root, path)
+    source = Source(path)
+    made = made_of(source, detection("DNG"))
+    source.close()
+
+    assert source.size_bytes > 77_000_000_000
+    assert "3600 x 2700" in made.result.decision.reason
+    assert made.result.facts.make == "Heavy Optics"
+    assert len(source.reads) <= 6
+    assert source.bytes_read <= len(raws.jpeg(3600, 2700)) + 300_000
+
+
 # --- sensor data
 
 
