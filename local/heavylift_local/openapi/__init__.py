@@ -29,6 +29,7 @@ from heavylift_local.openapi.operations import (
 
 GATEWAY_STATUS = {401: "No token, or one that is not valid.", 413: "A body above 10 MB.", 429: "Too many requests."}
 
+_KEYED_ONLY = frozenset({"idempotency_in_flight", "idempotency_key_reused"})
 _OF_UPLOADS = (
     "getUploadsId",
     "postUploadsIdParts",
@@ -101,6 +102,24 @@ def document(topology: Any = None) -> dict[str, Any]:
             },
         },
     }
+
+
+def codes_table() -> str:
+    """Each described route with the codes by which it refuses, as the table of docs/api.md."""
+    rows = ["| route | refuses by |", "|---|---|"]
+    for route, operation in OPERATIONS.items():
+        own = [code for code in codes_of(operation) if code not in COMMON_CODES and code not in _KEYED_ONLY]
+        codes = ", ".join(f"`{code}`" for code in dict.fromkeys(own))
+        if codes:
+            rows.append(f"| `{route}` | {codes} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_codes_table(guide: str) -> str:
+    """The text of docs/api.md with the table as it is now, between its two marks."""
+    before, begin, rest = guide.partition("<!-- codes -->\n")
+    _, end, after = rest.partition("<!-- end of codes -->\n")
+    return f"{before}{begin}{codes_table()}{end}{after}" if begin and end else guide
 
 
 def as_text() -> str:

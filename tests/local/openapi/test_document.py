@@ -15,7 +15,7 @@ import pytest
 
 from heavylift.api import problems
 from heavylift.api.complete import CompleteBody
-from heavylift_local.openapi import as_text, codes_of, document
+from heavylift_local.openapi import as_text, codes_of, codes_table, document, with_codes_table
 from heavylift_local.openapi.operations import OPERATIONS
 from infra import topology
 from tests.doubles import contract
@@ -93,6 +93,40 @@ def test_every_code_of_the_api_is_some_routes() -> None:
 
     assert listed <= problems.STATUS.keys()
     assert problems.STATUS.keys() - listed - others == inside
+
+
+GUIDE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_guide_has_every_route(route: str) -> None:
+    """docs/api.md names it in its first table, its query's parameters somewhere."""
+    table = GUIDE.partition("\n## ")[0]
+    assert re.search(rf"`{re.escape(route)}(\?[^`]*)?`", table), route
+    for parameter in operation(route).get("parameters", []):
+        if parameter["in"] == "query":
+            assert re.search(rf"\b{parameter['name']}\b", GUIDE), parameter["name"]
+
+
+def test_the_guide_names_no_route_that_is_none() -> None:
+    """Neither in its tables nor in its examples."""
+    named = set(re.findall(r"\b((?:GET|POST|PUT|DELETE) /v1/[^\s`?]*)", GUIDE))
+    assert named
+    for one in named:
+        shape = re.sub(r"/01J…[^/]*", "/{id}", one)
+        assert shape in ROUTES, one
+
+
+def test_the_guides_table_of_codes_is_up_to_date() -> None:
+    """Which route refuses by which code."""
+    assert with_codes_table(GUIDE) == GUIDE, "write it anew: python -m heavylift_local.openapi"
+    assert codes_table() in GUIDE
+
+
+def test_the_guide_has_every_code() -> None:
+    """Explained in docs/errors.md, named here."""
+    for code in {code for one in OPERATIONS.values() for code in codes_of(one)}:
+        assert f"`{code}`" in GUIDE, code
 
 
 def test_operation_ids_are_names() -> None:
