@@ -39,7 +39,7 @@ PARAMETERS = (
 )  # fmt: skip
 WORDS = ("", "sha256", "none", "post", "image", "true", "failed", "0", "-1", "1e400", "nan", "A" * 43 + "=", "\x00")
 SETTINGS = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 json_values = st.recursive(

@@ -29,7 +29,7 @@ WITH_ID = [route for route, (path, _, _) in OPERATIONS.items() if "{id}" in path
 MAKING = [route for route, (path, method, _) in OPERATIONS.items() if "{id}" not in path and method == "POST"]
 READING = [route for route, (path, method, _) in OPERATIONS.items() if "{id}" not in path and method != "POST"]
 FEW = settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
