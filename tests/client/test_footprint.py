@@ -37,7 +37,6 @@ def peak_kb(stack: Stack, *arguments: object) -> int:
         timeout=1_500,
     )
     assert done.returncode == 0, done.stderr
-    print(arguments, done.stderr.split()[-1])
     return int(done.stderr.split()[-1])
 
 
