@@ -361,7 +361,8 @@ def test_a_damaged_preview_gives_way_to_the_next() -> None:
     made = made_of(cut(data, raws.jpeg(1300, 900), 30))
 
     assert made.failure is None
-    assert "2000 x 1500" in made.result.decision.reason
+    assert made.result.decision.reason.startswith("a JPEG of 2000 x 1500")
+    assert "passed over (the preview in SubIFD 1" in made.result.decision.reason
 
 
 def test_all_previews_damaged() -> None:
@@ -374,6 +375,25 @@ def test_all_previews_damaged() -> None:
     assert made.result.decision.method == "raw_decode"
     assert "SubIFD 1" in made.result.decision.reason
     assert "SubIFD 2" in made.result.decision.reason
+
+
+def test_a_preview_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview that is not done in its time is given up, and none after it begun; the sensor data are developed."""
+    monkeypatch.setattr(raw_thumbnails, "PREVIEW_SECONDS", -1.0)
+    made = made_of(Writer().write(raws.dng([preview(1300, 900), preview(2000, 1500)], size=(1500, 1000))))
+
+    assert made.failure is None
+    assert made.result.decision.method == "raw_decode"
+    assert made.result.decision.reason.count("stopped") == 1
+
+
+def test_a_mask_that_is_smaller_is_not_shown() -> None:
+    """A semantic mask cheaper than the preview (as phones write them) does not become the picture."""
+    mask = raws.jpeg_directory(
+        raws.jpeg(1400, 1000, seed=9), 1400, 1000, subfile=65540, compression=34892, photometric=52527
+    )
+    made = made_of(Writer().write(raws.dng([mask, preview(2000, 1500)])))
+    assert "2000 x 1500" in made.result.decision.reason
 
 
 def test_lossless_jpeg_is_no_preview() -> None:

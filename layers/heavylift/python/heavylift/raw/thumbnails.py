@@ -36,6 +36,9 @@ from heavylift.sniff import Detection
 BLOCK_BYTES: Final = 32 << 10  # a directory with its values, or a JPEG up to its frame header
 BLOCKS_MAX: Final = 16
 TRIES_MAX: Final = 6  # previews decoded: each costs a child
+# Of one preview: many times what any camera's JPEG takes; one made to take minutes gives way to the next step.
+PREVIEW_SECONDS: Final = 12.0
+PREVIEW_BYTES_A_SECOND: Final = 5e6  # at least, of reading it
 DEVELOP_SECONDS_LEAST: Final = 10.0  # of a development that is estimated at less
 DEVELOP_SECONDS_FACTOR: Final = 4.0
 PLACEHOLDER_BUDGET_BYTES: Final = 96 << 20
@@ -78,6 +81,7 @@ class _Job:
         self.started = time.monotonic()
         self.windows: dict[int, Window] = {}
         self.unsound: ContentError | None = None
+        self.slow = False  # a preview was stopped: no further one is begun
 
     def run(self) -> RawResult:
         try:
@@ -101,7 +105,7 @@ class _Job:
     def _previews(self, left: list[Preview], wanted: Callable[[Preview], bool]) -> ThumbnailResult | None:
         """Thumbnails of the best preview that decodes; those tried, or found to be none, leave ``left``."""
         tries = 0
-        while tries < TRIES_MAX and (preview := choose(left, self.edge)) is not None:
+        while not self.slow and tries < TRIES_MAX and (preview := choose(left, self.edge)) is not None:
             at = left.index(preview)
             try:
                 if preview.coding == JPEG and not preview.checked:
@@ -114,6 +118,7 @@ class _Job:
             except _Step as step:
                 del left[at]
                 self.steps.append(step)
+                self.slow = step.code == "out_of_time"
         return None
 
     def _window(self, preview: Preview) -> Window:
@@ -158,12 +163,17 @@ class _Job:
             (facts.width, facts.height),
         )
         options = replace(self.options, orientation=orientation)
+        until = time.monotonic() + PREVIEW_SECONDS + preview.length / PREVIEW_BYTES_A_SECOND
+
+        def left() -> float:
+            return min(self.seconds_left(), until - time.monotonic())
+
         try:
             if preview.coding == STRIPS:
                 data = wrapped(preview, self.source.size_bytes, self.fetch, self.source.read)
-                made = make_thumbnails(BytesSource(data), _PREVIEW_TIFF, options, self.seconds_left)
+                made = make_thumbnails(BytesSource(data), _PREVIEW_TIFF, options, left)
             else:
-                made = make_thumbnails(self._window(preview), _PREVIEW_JPEG, options, self.seconds_left)
+                made = make_thumbnails(self._window(preview), _PREVIEW_JPEG, options, left)
         except (ContentError, TransientError) as error:
             raise self._step(f"the preview in {preview.where}", error) from error
         finally:
@@ -174,6 +184,8 @@ class _Job:
             reason = f"{size}: the smallest of at least {self.edge} pixels"
         else:
             reason = f"{size}: the largest there is, smaller than {self.edge} pixels"
+        if self.steps:
+            reason += f"; passed over{self._why()}"
         return self._result("embedded_preview", reason, made.decision.estimated_memory_bytes, made.thumbnails, made)
 
     # --- sensor data
@@ -183,7 +195,6 @@ class _Job:
         budget = self.options.budget_bytes
         try:
             try:
-                self._look_at_sensor_data()
                 plan = plan_development(
                     self.source.size_bytes,
                     facts.width,
@@ -195,6 +206,7 @@ class _Job:
                     seconds_left=self.seconds_left(),
                     disk_free_bytes=disk_free_bytes(),
                 )
+                self._look_at_sensor_data()
                 allowed = max(DEVELOP_SECONDS_LEAST, DEVELOP_SECONDS_FACTOR * plan.seconds)
                 with copied(self.source, self.seconds_left) as descriptor:
                     outcome = self._child(

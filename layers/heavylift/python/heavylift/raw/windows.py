@@ -15,7 +15,7 @@ from heavylift.tiff.rewrap import read_fields, rewrap
 ONE_READ_BYTES_MAX: Final = 16 << 20  # a preview is read by one request up to here, which is held meanwhile
 BLOCK_BYTES: Final = 4 << 20  # of longer ones
 BLOCKS_MAX: Final = 2
-PIXELS_MAX: Final = 16_000_000  # of previews stored as strips: their bytes are held twice
+STRIPS_BYTES_MAX: Final = 12 << 20  # of previews stored as strips: their bytes are held twice
 CHUNKS_MAX: Final = 4096
 
 
@@ -69,22 +69,22 @@ class Window:
 def wrapped(preview: Preview, size_bytes: int, small: Fetch, fetch: Fetch) -> bytes:
     """A preview of strips or tiles as a TIFF of its own. ``small`` reads directories, ``fetch`` pixels.
 
-    ContentError where the strips are broken or too many. Memory: twice the stored bytes, ONE_READ_BYTES_MAX each.
+    ContentError where the strips are broken or too many. Memory: twice the stored bytes, STRIPS_BYTES_MAX each.
     """
     assert preview.ifd is not None
     picture = drive(read_picture(preview.ifd, size_bytes), small)
     check_decodable(picture)
-    pixels = picture.width * picture.height
-    if picture.planar != 1 or pixels > PIXELS_MAX or picture.chunk_count > CHUNKS_MAX:
+    if picture.planar != 1 or picture.chunk_count > CHUNKS_MAX:
         raise ContentError(
             "limit_exceeded",
-            f"a preview of {pixels} pixels in {picture.chunk_count} pieces, {PIXELS_MAX} in {CHUNKS_MAX} are read",
-            pixels=pixels,
+            f"a preview in {picture.chunk_count} pieces and {picture.planes} planes, {CHUNKS_MAX} in one are read",
+            chunks=picture.chunk_count,
         )
     chunks = drive(read_chunks(picture, size_bytes), small)
     fields = drive(read_fields(picture, size_bytes), small)
-    if sum(chunks.counts) > ONE_READ_BYTES_MAX:
-        raise ContentError("limit_exceeded", f"a preview of {sum(chunks.counts)} bytes", limit=ONE_READ_BYTES_MAX)
+    stored = sum(chunks.counts)
+    if stored > STRIPS_BYTES_MAX:
+        raise ContentError("limit_exceeded", f"a preview of {stored} bytes in strips", limit=STRIPS_BYTES_MAX)
     wanted = [Range(offset, count) for offset, count in zip(chunks.offsets, chunks.counts, strict=True)]
     data = bytearray()
     for request in coalesce(wanted, request_bytes=ONE_READ_BYTES_MAX):
@@ -92,7 +92,8 @@ def wrapped(preview: Preview, size_bytes: int, small: Fetch, fetch: Fetch) -> by
         if len(got) < request.range.length:
             raise ContentError("truncated", "the preview's strips end early", offset=request.range.offset)
         for start, length in request.pieces:
-            data += got[start : start + length]
+            data += memoryview(got)[start : start + length]
+        del got
     pieces, at = [], 0
     for want in wanted:
         pieces.append(memoryview(data)[at : at + want.length])
