@@ -7,6 +7,7 @@ allowed never taken; no answer is a server error.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,11 +41,18 @@ def run(desk: Desk, tmp_path: Path, phases: str, examples: int, *options: str) -
     return done.stdout
 
 
+@pytest.mark.timeout(600)  # half a minute where nobody else is at work
 def test_schemathesis_finds_nothing(desk: Desk, tmp_path: Path) -> None:
     """The edges of every schema, a few random requests of each operation, and short chains; the same every time."""
     out = run(desk, tmp_path, "coverage,fuzzing,stateful", 2, "--generation-deterministic")
 
     assert "No issues found" in out, out[-2_000:]
+
+
+def test_the_stack_serves_its_description(desk: Desk) -> None:
+    """The one that was read above, at an address that is no route of the API."""
+    assert desk.stack.local("GET", "openapi.json") == json.loads((ROOT / "docs/openapi.json").read_text())
+    assert desk.refused("GET", "/openapi.json")[0] == 404
 
 
 @pytest.mark.full
