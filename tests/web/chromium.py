@@ -52,6 +52,12 @@ class Browser:
     def get(self, expression: str) -> Any:
         return self._post(f"{self._session}/execute/sync", {"script": f"return {expression}", "args": []})
 
+    def pick(self, selector: str, *files: Path) -> None:
+        """Choose files in an ``<input type="file">``, as a person does."""
+        found = self._post(f"{self._session}/element", {"using": "css selector", "value": selector})
+        (element,) = found.values()
+        self._post(f"{self._session}/element/{element}/value", {"text": "\n".join(map(str, files))})
+
     def quit(self) -> None:
         self._post(self._session, None, "DELETE")
 

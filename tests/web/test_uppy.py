@@ -56,12 +56,17 @@ def twice() -> bytes:
     return words.tobytes() * 2
 
 
-def digest_of(size: int, seed: int) -> str:
-    """SHA-256 of the file that page.js makes."""
-    digest = hashlib.sha256()
+def pieces_of(size: int, seed: int) -> Iterator[bytes]:
+    """The file that page.js makes, in pieces."""
     for at in range(0, size, MIB):
         start = (at // MIB * 4099 + seed * 257) % MIB
-        digest.update(twice()[start : start + min(MIB, size - at)])
+        yield twice()[start : start + min(MIB, size - at)]
+
+
+def digest_of(size: int, seed: int) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces_of(size, seed):
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -84,7 +89,8 @@ def page(bundles: dict[str, Path]) -> Iterator[str]:
             script = self.path.endswith(".js")
             body = b""
             if name in bundles:
-                text = f'<!doctype html><title>Uppy {name}</title><script type="module" src="/{name}.js"></script>'
+                module = f'<script type="module" src="/{name}.js"></script>'
+                text = f'<!doctype html><title>Uppy {name}</title><input type="file">{module}'
                 body = bundles[name].read_bytes() if script else text.encode()
             self.send_response(200 if body else 404)
             self.send_header("content-type", "text/javascript" if script else "text/html; charset=utf-8")
@@ -233,9 +239,12 @@ def test_no_ticket_lies_in_the_stacks_logs(stack: RunningStack, uppy: Uppy) -> N
 
 
 @pytest.mark.full
-def test_a_gibibyte_and_five_hundred_files(stack: RunningStack, uppy: Uppy) -> None:
-    """As a page would: with Uppy's own part size and limits."""
+def test_a_gibibyte_and_five_hundred_files(stack: RunningStack, uppy: Uppy, tmp_path: Path) -> None:
+    """As a page would: with a file that was picked, and Uppy's own part size and limits."""
     large = [{"name": "gib.bin", "size": 1024 * MIB, "seed": int(uppy.major)}]
+    with (tmp_path / "gib.bin").open("wb") as file_on_disk:
+        file_on_disk.writelines(pieces_of(1024 * MIB, int(uppy.major)))
+    uppy.browser.pick("input", tmp_path / "gib.bin")
     (file,) = check(stack, uppy.run(endpoint_of(stack), large, seconds=900), large)
     assert stack.request("GET", f"/v1/uploads/{file['file_id']}")["part_count"] == 205
     small = [{"name": f"{n}.bin", "size": 100_000 + n, "seed": n} for n in range(500)]

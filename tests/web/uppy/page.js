@@ -31,14 +31,17 @@ window.upload = async (endpoint, files, { multipartAbove, cancelAt } = {}) => {
     ...(multipartAbove === undefined ? {} : { shouldUseMultipart: (file) => file.size > multipartAbove }),
   });
   const errors = [];
-  uppy.on("upload-error", (file, error) => errors.push(`${file?.name}: ${error}`));
+  uppy.on("upload-error", (file, error) => errors.push(`${file?.name}: ${error} ${error?.source?.status ?? ""}`));
   const cancelled = new Promise((resolve) => {
     uppy.on("upload-progress", (file, { bytesUploaded }) => {
       if (cancelAt !== undefined && bytesUploaded >= cancelAt) { uppy.cancelAll(); resolve(); }
     });
   });
+  // What was picked lies on the disk, as a person's files do; what is made here has to fit the browser.
+  const picked = [...(document.querySelector("input")?.files ?? [])];
   for (const { name, size, seed } of files) {
-    uppy.addFile({ name, type: "application/octet-stream", data: blobOf(size, seed), meta: { seed: String(seed) } });
+    const data = picked.find((file) => file.name === name) ?? blobOf(size, seed);
+    uppy.addFile({ name, type: "application/octet-stream", data, meta: { seed: String(seed) } });
   }
   const result = await (cancelAt === undefined ? uppy.upload() : Promise.race([uppy.upload(), cancelled]));
   return { version: AwsS3.VERSION, errors, done: (result?.successful ?? []).map((file) => [file.name, file.response.body.key, file.uploadURL]) };
