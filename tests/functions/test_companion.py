@@ -707,3 +707,32 @@ def test_still_joining_is_a_202_of_the_same_shape(world: World) -> None:
     assert (status, set(body)) == (202, {"location", "key", "bucket"})
     world.sweep_until_quiet(days=1)
     world.check_stored(upload["uploadId"], DATA)
+
+
+def test_a_join_that_failed_for_good_may_be_tried_again(world: World) -> None:
+    """After the last attempt: retry opens it, its size unknown again, and complete counts anew what is there."""
+    companion, upload, said = joined(world)
+
+    def down(call: Call, run: Any) -> Any:
+        if call.operation == "complete_multipart_upload":
+            raise ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "C")
+        return run()
+
+    world.gate.around = down
+    assert companion.complete(upload, said)[0] == 503
+    assert seen(world, upload["uploadId"])["size"] == len(DATA), "it is measured once it is joined"
+    for _ in range(8):
+        world.clock.advance(900)
+        world.sweep()
+    world.gate.around = None
+    assert world.status(upload["uploadId"]) == "failed"
+    assert companion.complete(upload, said)[0] == 409, "no page is told that all is well"
+    assert world.retry(upload["uploadId"])[0] == 202
+    assert seen(world, upload["uploadId"])["size"] is None
+    more = companion.put(upload, [*cut(DATA, 16), b"more"])
+    assert companion.complete(upload, more)[0] == 409, "a longer part than the last of the first cut"
+    last = world.s3.uploads[world.record(upload["uploadId"]).s3_upload_id or ""].parts
+    del last[len(more)]
+    assert companion.complete(upload, said)[0] == 200
+    world.pump()
+    world.check_stored(upload["uploadId"], DATA)

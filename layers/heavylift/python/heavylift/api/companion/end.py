@@ -65,6 +65,8 @@ def complete(caller: Caller, event: Mapping[str, Any]) -> tuple[int, Any]:
     )
     if record.staged_at is not None:
         count("UploadsCompleted")
+    elif record.final:
+        raise RequestError("state_conflict", f"This upload is {record.status.value}; it cannot be completed.")
     bucket = settings().staging_bucket
     address = bucket_address(bucket, settings().region, os.environ)
     location = f"{address.scheme}://{address.host}{address.prefix}/{record.key}"
