@@ -365,6 +365,16 @@ def test_a_damaged_preview_gives_way_to_the_next() -> None:
     assert "passed over (the preview in SubIFD 1" in made.result.decision.reason
 
 
+def test_the_full_size_jpeg_of_a_cr3() -> None:
+    """A CR3 whose PRVW is overwritten shows the JPEG of its first track; the sensor data's track is never taken."""
+    data = raws.cr3()
+    made = made_of(cut(data, raws.jpeg(1620, 1080), 40))
+
+    assert made.failure is None
+    assert made.result.decision.reason.startswith("a JPEG of 2400 x 1600 in track 1")
+    assert white_corner(made) == "top right"
+
+
 def test_all_previews_damaged() -> None:
     """No preview decodes: the sensor data are developed, with the reasons of both previews in the decision."""
     data = Writer().write(raws.dng([preview(1300, 900), preview(2000, 1500)], size=(1500, 1000)))
