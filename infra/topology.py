@@ -332,6 +332,7 @@ FUNCTIONS = (
             Route("GET", "/v1/files/{id}", READ),
             Route("GET", "/v1/files/{id}/events", READ),
             Route("GET", "/v1/files/{id}/content", READ),
+            Route("GET", "/v1/files/{id}/report", READ),
             Route("GET", "/v1/files/{id}/thumbnails/{size}", READ),
             Route("GET", "/v1/batches/{id}", READ),
             Route("GET", "/v1/batches/{id}/files", READ),
@@ -342,7 +343,10 @@ FUNCTIONS = (
         allows=(
             Allow(("s3:ListMultipartUploadParts",), ("staging/in/*", "staging/dicom/*")),
             Allow(("s3:ListBucket",), ("staging", "store", "derived")),
-            Allow(("s3:GetObject",), ("store/files/*", "derived/thumbnails/*", "derived/manifests/*")),
+            Allow(
+                ("s3:GetObject",),
+                ("store/files/*", "derived/thumbnails/*", "derived/reports/*", "derived/manifests/*"),
+            ),
             _RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),
@@ -361,11 +365,11 @@ FUNCTIONS = (
         "validate",
         memory_mb=1769,
         timeout_s=300,
-        layers=("base", "detect"),
+        layers=("base", "detect", "tables"),
         source=Source("validate", concurrency_max=50),
         recursive_loop="allow",
         allows=(
-            Allow(("s3:ListBucket",), ("staging", "store")),
+            Allow(("s3:ListBucket",), ("staging", "store", "derived")),
             # A multipart upload is aborted where a member is withdrawn with its batch.
             Allow(
                 ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
@@ -377,6 +381,9 @@ FUNCTIONS = (
                 ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("store/files/*",),
             ),
+            # Reports of tables and text, and where the next slice of the work goes on.
+            Allow(("s3:PutObject",), ("derived/reports/*",)),
+            Allow(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), ("derived/work/*",)),
             _AUDIT_WRITE,
             _RECORD_WRITE,
             _BATCH_COUNT,
@@ -478,6 +485,7 @@ SETTINGS: tuple[str, ...] = (
     "LARGE_FILE_THRESHOLD_MB",
     "TIFF_CHUNK_SIZE",
     "ENABLE_TIFF_CHUNKING",
+    "DEFAULT_RULES",
     "RATE_LIMIT_FILES_PER_MINUTE",
     "RATE_LIMIT_CALLS_PER_MINUTE",
 )

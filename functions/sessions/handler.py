@@ -42,6 +42,11 @@ def get_content(id: str):
     return json_response(*sessions.content(caller(app), path_id(_event()), query(_event())))
 
 
+@app.get("/v1/files/<id>/report")
+def get_report(id: str):
+    return json_response(*sessions.report(caller(app), path_id(_event()), query(_event())))
+
+
 @app.get("/v1/files/<id>/thumbnails/<size>")
 def get_thumbnail(id: str, size: str):
     return json_response(*sessions.thumbnail(caller(app), path_id(_event()), size, query(_event())))

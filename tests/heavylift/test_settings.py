@@ -31,6 +31,7 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "LARGE_FILE_THRESHOLD_MB": ("10", "large_file_threshold_mb", 10, 100),
     "TIFF_CHUNK_SIZE": ("512", "tiff_chunk_size", 512, 2048),
     "ENABLE_TIFF_CHUNKING": ("false", "enable_tiff_chunking", False, True),
+    "DEFAULT_RULES": ('{"*": {}}', "default_rules", '{"*": {}}', ""),
     "RATE_LIMIT_FILES_PER_MINUTE": ("7", "rate_limit_files_per_minute", 7, 30_000),
     "RATE_LIMIT_CALLS_PER_MINUTE": ("0", "rate_limit_calls_per_minute", 0, 6_000),
     "HEAVYLIFT_TIME_SCALE": ("60", "time_scale", 60.0, 1.0),
@@ -61,9 +62,9 @@ def test_every_setting_is_described_with_its_default() -> None:
 
     assert rows.keys() == set(topology.SETTINGS)
     for name, (_, _, _, default) in EFFECTS.items():
-        if name in rows and name not in {"PAD_COLOR"}:
+        if name in rows:
             shown = rows[name].strip("`")
-            sizes = {"48.8 TiB": OBJECT_SIZE_MAX, "5 MiB": 5 * MIB, "true": True, "false": False}
+            sizes = {"48.8 TiB": OBJECT_SIZE_MAX, "5 MiB": 5 * MIB, "true": True, "false": False, "(empty)": ""}
             assert sizes.get(shown, shown) in {default, str(default), str(int(default)) if default == 7 else ""} or (
                 float(shown) == default
             )
@@ -176,3 +177,10 @@ def test_settings_of_pictures_reach_the_decoder() -> None:
     assert changed.budget_bytes == 400 * MIB
     assert (base.pad_color, base.tiff_chunk_edge, base.tiff_chunking) == (None, 2048, True)
     assert (base.large_file_threshold_bytes, base.tiff_threshold_bytes) == (100 * MIB, 50 * MIB)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"*": 1}', "3"])
+def test_default_rules_that_are_none_are_named(text: str) -> None:
+    """A deployer's mistake is told at the first call, not laid at a file's door."""
+    with pytest.raises(ValueError, match="DEFAULT_RULES"):
+        read_settings({"DEFAULT_RULES": text})

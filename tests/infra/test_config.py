@@ -130,7 +130,7 @@ def test_layers_are_found_or_stubbed(tmp_path: Path) -> None:
 
     assert found["base"] == layers / "base"
     assert found["heavylift"] == layers / "heavylift"
-    assert missing == ("detect", "image")
+    assert missing == ("detect", "image", "tables")
     assert [one.name for one in found["image"].iterdir()] == ["NOT_BUILT.txt"]
 
 

@@ -272,6 +272,14 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
         ),
     ),
+    "GET /v1/files/{id}/report": Operation(
+        "A validation report",
+        LINK,
+        ("not_found", "no_report", "invalid_parameter"),
+        "Of tables, JSON and text, also of refused ones.",
+        {"id": FILE_PATH},
+        (REDIRECT, Parameter("errors", "All errors, a JSON line each.", {"type": "boolean", "default": False})),
+    ),
     "GET /v1/files/{id}/thumbnails/{size}": Operation(
         "A thumbnail",
         LINK,

@@ -259,6 +259,8 @@ def _file() -> Schema:
             **LABELS,
             **facts,
             "format": text("TIFF, DNG, JPEG, CSV, ..."),
+            "valid": flag("Whether the rules take the table, JSON or text."),
+            "records": count("Of the table, JSON or text, good or bad."),
             "media_type": text(),
             "failure": ref("Failure"),
             "decision": objects(

@@ -47,6 +47,16 @@ def thumbnail(tenant: str, file_id: str, attempt: int, size: int) -> str:
     return f"thumbnails/{tenant}/{file_id}/{attempt}-{size}.jpg"
 
 
+def report(tenant: str, file_id: str, name: str) -> str:
+    """A report of validation; ``name`` follows from the content and the rules, and so do the report's bytes."""
+    return f"reports/{tenant}/{file_id}/{name}.json"
+
+
+def report_errors(tenant: str, file_id: str, name: str) -> str:
+    """All errors of that report, one JSON line each, where they are more than the report shows."""
+    return f"reports/{tenant}/{file_id}/{name}-errors.jsonl"
+
+
 def derived_prefixes(tenant: str, file_id: str) -> tuple[str, ...]:
     """Where everything that was made of a file lies; its audit trail is not among it."""
     return tuple(f"{name}/{tenant}/{file_id}/" for name in ("thumbnails", "reports", "work"))

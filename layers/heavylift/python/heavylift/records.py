@@ -83,6 +83,7 @@ class FileRecord:
     format: str | None = None
     media_type: str | None = None
     facts: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
     decision: Mapping[str, Any] | None = None
     thumbnails: tuple[Mapping[str, Any], ...] = ()
     thumbnail_generated: bool = False

@@ -5,6 +5,7 @@ Every name is described in docs/settings.md; a test holds the two together.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Settings:
     large_file_threshold_mb: int = 100
     tiff_chunk_size: int = 2048
     enable_tiff_chunking: bool = True
+    default_rules: str = ""
     rate_limit_files_per_minute: int = RATE_LIMIT_FILES_PER_MINUTE
     rate_limit_calls_per_minute: int = RATE_LIMIT_CALLS_PER_MINUTE
     time_scale: float = 1.0
@@ -63,6 +65,18 @@ class Settings:
 
 def _flag(text: str) -> bool:
     return text.strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def _rules_by_data_type(text: str) -> str:
+    """{"<data type>": rules, "*": rules for all others}, as it was given. ValueError when it is no such object."""
+    text = text.strip()
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(rules, dict) for rules in value.values()):
+        raise ValueError("DEFAULT_RULES must be a JSON object of objects: data types and their rules")
+    return text
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -109,6 +123,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         memory_buffer_mb=int(number("MEMORY_BUFFER_MB", base.memory_buffer_mb)),
         large_file_threshold_mb=int(number("LARGE_FILE_THRESHOLD_MB", base.large_file_threshold_mb)),
         tiff_chunk_size=int(number("TIFF_CHUNK_SIZE", base.tiff_chunk_size)),
+        default_rules=_rules_by_data_type(environment.get("DEFAULT_RULES", "")),
         enable_tiff_chunking=_flag(environment.get("ENABLE_TIFF_CHUNKING", "true")),
         rate_limit_files_per_minute=max(
             0, int(number("RATE_LIMIT_FILES_PER_MINUTE", base.rate_limit_files_per_minute))

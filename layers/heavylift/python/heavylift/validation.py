@@ -6,10 +6,11 @@ Every step may be killed, repeated or overtaken: what is done already is recogni
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
-from heavylift import assembly, dynamo, keys, life, purging, queue, records, s3, work
+from heavylift import assembly, checking, dynamo, keys, life, purging, queue, records, s3, work
 from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
@@ -59,11 +60,22 @@ def take(delivery: Delivery) -> None:
     except TargetConflict as error:
         failure = work.failure_of(error, VALIDATE.name, retryable=False)
         work.write(record, Event.FAIL, VALIDATE.name, failure=failure, **_no_upload(record))
+    except checking.Unfinished as pause:
+        work.hand_on(record, VALIDATE, delivery.message, pause.done)
     except OutOfTime as error:
-        _leave_no_upload(work.hand_on(record, VALIDATE, delivery.message, error.parts_done))
+        _leave_no_upload(work.hand_on(record, VALIDATE, _of_promotion(record, delivery.message), error.parts_done))
     except TransientError as error:
         _leave_no_upload(work.note_trouble(record, VALIDATE, error))
         raise
+
+
+def _of_promotion(
+    record: FileRecord, message: queue.ObjectCreated | queue.Continuation
+) -> queue.ObjectCreated | queue.Continuation:
+    """The message without what it says of the checking before: bytes of that are no parts of this."""
+    if isinstance(message, queue.Continuation) and record.status is not State.PROMOTING:
+        return replace(message, checkpoint=None)
+    return message
 
 
 def _awaited(delivery: Delivery) -> FileRecord | None:
@@ -117,7 +129,7 @@ def _unwanted(message: queue.ObjectCreated, why: str) -> None:
 def _work(record: FileRecord, delivery: Delivery) -> None:
     started = time.monotonic()
     if record.status is not State.PROMOTING:
-        record = _examine(record, started)
+        record = _examine(record, started, delivery.seconds_left)
     head = promote(
         Promotion(
             settings().staging_bucket,
@@ -165,8 +177,8 @@ def _leave_no_upload(record: FileRecord) -> None:
         work.write(record, None, VALIDATE.name, **_no_upload(record))
 
 
-def _examine(record: FileRecord, started: float) -> FileRecord:
-    """Detect, judge, look into pictures; commit ``promoting`` with what was found. ContentError."""
+def _examine(record: FileRecord, started: float, seconds_left: Callable[[], float]) -> FileRecord:
+    """Detect, judge, look into pictures and tables; commit ``promoting`` with what was found. ContentError."""
     head = s3.head(settings().staging_bucket, record.key)
     if head is None:
         raise ContentError("source_expired", "The uploaded object is no longer in staging.")
@@ -191,6 +203,10 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
         facts = asdict(drive(inspect(detection, record.size), fetch))
     elif accepted.kind == "raw":
         facts = asdict(drive(inspect_raw(detection, record.size), fetch))
+    checked: checking.Checked | None = None
+    if checking.wanted(record, accepted):
+        checked = checking.check(record, accepted, detection, head.etag, source, fetch, seconds_left)
+        source.traffic.add(requests=checked.requests_before, bytes_in=checked.bytes_before)
     elapsed_ms = round((time.monotonic() - started) * 1000)
     logger().info(
         "file accepted",
@@ -201,9 +217,10 @@ def _examine(record: FileRecord, started: float) -> FileRecord:
         bytes_read=source.traffic.bytes_in,
     )
     findings = _findings(record, accepted, facts, source, elapsed_ms)
+    findings["report"] = checked.report if checked else None
     if checksums is not None:
         findings["checksums"] = checksums
-    return work.write(record, Event.PROMOTE, VALIDATE.name, etag=head.etag, **findings)
+    return work.write(record, Event.PROMOTE, VALIDATE.name, etag=head.etag, progress=0, **findings)
 
 
 def _findings(
@@ -233,7 +250,8 @@ def _reject(record: FileRecord, error: ContentError) -> None:
     logger().info("file rejected", file_id=record.file_id, code=error.code, facts=error.facts)
     count("FilesRejected", code=error.code)
     failure = work.failure_of(error, VALIDATE.name, retryable=error.code != "source_expired")
-    work.write(record, Event.REJECT, VALIDATE.name, failure=failure, **_no_upload(record))
+    findings = error.findings if isinstance(error, checking.Invalid) else {}
+    work.write(record, Event.REJECT, VALIDATE.name, failure=failure, **findings, **_no_upload(record))
 
 
 def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:

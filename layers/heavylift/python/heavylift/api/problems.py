@@ -19,6 +19,7 @@ STATUS: dict[str, int] = {
     "facility_not_allowed": 403,
     "not_found": 404,
     "no_thumbnail": 404,
+    "no_report": 404,
     "part_not_received": 404,
     "state_conflict": 409,
     "parts_missing": 409,

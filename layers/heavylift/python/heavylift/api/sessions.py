@@ -246,6 +246,20 @@ def thumbnail(
     )
 
 
+def report(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """GET /v1/files/{id}/report: a signed link to the validation's report, or (``errors=true``) to all its errors."""
+    record = dynamo.get(caller.tenant, file_id)
+    described = record.report or {}
+    with_errors = _flag(query, "errors", default=False)
+    key = described.get("errors_key" if with_errors else "key")
+    if key is None:
+        words = "The report has all errors." if described else "This file has no report."
+        raise RequestError("no_report", words, status=record.status.value, kind=record.kind)
+    media_type = "application/x-ndjson" if with_errors else "application/json"
+    ttl = settings().signature_ttl_s
+    return _link(s3.presigned_get(settings().derived_bucket, key, ttl, media_type=media_type), ttl, query)
+
+
 def stats(caller: Caller) -> dict[str, Any]:
     """GET /v1/stats: as of the last sweep."""
     return counting.read(caller.tenant)

@@ -142,6 +142,8 @@ def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str]) -> dict[str
             "thumbnail_generated": record.thumbnail_generated,
             "preview_generated": record.preview_generated,
             "decision": dict(record.decision) if record.decision else None,
+            "valid": record.report["valid"] if record.report else None,
+            "records": record.report["records"] if record.report else None,
             "bytes_read": record.bytes_read,
             "requests": record.requests,
             "stages": {name: dict(values) for name, values in record.stages.items()},

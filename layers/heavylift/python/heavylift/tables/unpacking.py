@@ -6,7 +6,7 @@ file is read. Memory: one input and one output piece, and a zstd window of at mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final, cast
 
 import zstandard
@@ -30,7 +30,7 @@ def unpacked_bytes_max(size_bytes: int) -> int:
     return min(UNPACKED_BYTES, max(UNPACKED_FREE_BYTES, UNPACKED_RATIO * size_bytes))
 
 
-def unpack(compression: str | None, blocks: Blocks, size_bytes: int, skip: int = 0) -> Blocks:
+def unpack(compression: str | None, blocks: Blocks, size_bytes: int, skip: int = 0) -> Generator[bytes, None, None]:
     """The content of ``blocks`` from its byte ``skip`` on, in pieces of at most BLOCK_BYTES. Unpackable."""
     if compression is None:
         for block in blocks:  # their source began at ``skip`` by itself

@@ -1,0 +1,220 @@
+"""validate's look into tables, JSON and text: one pass over the object in staging, in as many slices as it takes.
+
+The report lies under a key that follows from the object and the rules, and its bytes follow from them too: whoever
+writes it twice, or late, writes the same. The checkpoint between slices is an object of ours, because a table's state
+may be larger than a message or an item; one that is lost or old costs time and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from heavylift import keys, s3
+from heavylift.errors import ContentError, TransientError
+from heavylift.limits import FETCH_PARALLEL, MIB, SNIFF_HEAD_BYTES
+from heavylift.ranges import REQUEST_BYTES, Fetch
+from heavylift.records import FileRecord
+from heavylift.settings import settings
+from heavylift.sniff import Detection
+from heavylift.verdict import Accepted
+
+KINDS: Final = frozenset({"table", "json", "text"})
+CHECKPOINT_BYTES_MAX: Final = 64 * MIB  # a million keys, ten thousand errors and the columns' samples stay below half
+CODES_TOLD: Final = 8  # kinds of error that the verdict's sentence names; the report has all
+_CHECKPOINT: Final = "table.json"
+
+
+class Unfinished(TransientError):
+    """The deadline is near; the next slice goes on from the checkpoint. ``done``: bytes of the content behind."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__("out_of_time", f"{done} bytes are checked; the rest follows.", bytes_done=done)
+        self.done = done
+
+
+class Invalid(ContentError):
+    """The content breaks the rules; ``findings`` are what the record keeps of it."""
+
+    def __init__(self, message: str, findings: Mapping[str, Any], **facts: Any) -> None:
+        super().__init__("not_valid", message, **facts)
+        self.findings = dict(findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A content that the rules take: what the record keeps of its report, and what earlier slices have read."""
+
+    report: Mapping[str, Any]
+    bytes_before: int = 0
+    requests_before: int = 0
+
+
+def rules_of(record: FileRecord) -> Any:
+    """The file's own rules, else those that the deployer gives its data type, else those for all others (``*``)."""
+    if record.rules is not None:
+        return record.rules
+    defaults = json.loads(settings().default_rules or "{}")
+    return defaults.get(record.data_type or "", defaults.get("*"))
+
+
+def wanted(record: FileRecord, accepted: Accepted) -> bool:
+    """Whether there is something to check: an empty file is taken unless rules say otherwise."""
+    return accepted.kind in KINDS and (record.size > 0 or rules_of(record) is not None)
+
+
+def check(
+    record: FileRecord,
+    accepted: Accepted,
+    detection: Detection,
+    etag: str,
+    source: s3.ObjectSource,
+    fetch: Fetch,
+    seconds_left: Callable[[], float],
+) -> Checked:
+    """Check the content to its end, or raise: Invalid; ContentError ``invalid_rules``; Unfinished; TransientError.
+
+    ``fetch`` has the first bytes already. Memory: four ranges of 4 MiB in flight, and what ``tables.run.Run`` holds.
+    """
+    from heavylift.tables.rules import RulesError, parse_rules
+    from heavylift.tables.run import Run, resumed
+    from heavylift.tables.unpacking import Unpackable, unpack
+
+    try:
+        rules = parse_rules(rules_of(record))
+        kept = _checkpoint(record, etag, rules.sha256)
+        if kept is not None:
+            run = resumed(rules, kept["run"])
+        else:
+            run = Run(_plan(record, accepted, detection, fetch, rules), rules, record.size)
+    except RulesError as error:
+        raise ContentError("invalid_rules", f"The rules are wrong: {error.message}", rule=error.facts["rule"]) from None
+    before = (kept or {}).get("traffic", (0, 0))
+    start = run.offset if kept is not None else 0
+    compression = run.plan.compression
+    read = fetch if record.size <= SNIFF_HEAD_BYTES else source.read
+    blocks = unpack(compression, ahead(read, 0 if compression else start, record.size), record.size, start)
+    try:
+        for block in blocks:
+            run.feed(block)
+            if run.done:
+                break
+            if seconds_left() <= 0 and run.resumable:
+                _save(record, etag, run.checkpoint(), before, source)
+                raise Unfinished(run.offset)
+        run.end()
+    except Unpackable as error:
+        run.fail(error.code, error.message)
+    finally:
+        blocks.close()
+    return _settled(record, accepted, etag, run, before, checkpointed=kept is not None)
+
+
+def _plan(record: FileRecord, accepted: Accepted, detection: Detection, fetch: Fetch, rules: Any) -> Any:
+    from heavylift.tables.bounds import HEAD_BYTES
+    from heavylift.tables.local import unpacked_head
+    from heavylift.tables.planning import announced_by_name, compression_of, plan_for
+    from heavylift.tables.rules import FORMATS
+
+    head = fetch(0, min(HEAD_BYTES, record.size))
+    compression = compression_of(head)
+    announced = next((one for one in (accepted.format, detection.inner) if one in FORMATS), None)
+    announced = announced or announced_by_name(record.name)[0]
+    more = record.size > len(head)
+    if compression is not None:
+        head, more = unpacked_head(
+            compression, ahead(fetch, 0, record.size, request_bytes=65_536, parallel=1), record.size
+        )
+    return plan_for(head, more, record.name, announced, rules, compression)
+
+
+def ahead(
+    fetch: Fetch, start: int, size_bytes: int, *, request_bytes: int = REQUEST_BYTES, parallel: int = FETCH_PARALLEL
+) -> Iterator[bytes]:
+    """The bytes from ``start`` on, in order, with ``parallel`` requests of ``request_bytes`` in flight."""
+    starts = iter(range(start, size_bytes, request_bytes))
+    if parallel == 1 or size_bytes - start <= request_bytes:
+        for at in starts:
+            yield fetch(at, min(request_bytes, size_bytes - at))
+        return
+    waiting: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(parallel) as pool:
+        try:
+            for at in starts:
+                waiting.append(pool.submit(fetch, at, min(request_bytes, size_bytes - at)))
+                if len(waiting) >= parallel:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _checkpoint(record: FileRecord, etag: str, rules_sha256: str) -> dict[str, Any] | None:
+    """The checkpoint of an earlier slice, if it is of these bytes and these rules."""
+    if record.progress == 0:
+        return None
+    body = s3.read_small(settings().derived_bucket, _checkpoint_key(record), size_max=CHECKPOINT_BYTES_MAX)
+    if body is None:
+        return None
+    kept: dict[str, Any] = json.loads(body)
+    same = kept.get("etag") == etag and kept["run"].get("rules_sha256") == rules_sha256 and kept["run"].get("v") == 1
+    return kept if same else None
+
+
+def _save(
+    record: FileRecord, etag: str, run: Mapping[str, Any], before: tuple[int, int], source: s3.ObjectSource
+) -> None:
+    traffic = (before[0] + source.traffic.bytes_in, before[1] + source.traffic.requests)
+    body = json.dumps({"etag": etag, "run": run, "traffic": traffic}, separators=(",", ":")).encode()
+    s3.put_bytes(settings().derived_bucket, _checkpoint_key(record), body, media_type="application/json")
+
+
+def _checkpoint_key(record: FileRecord) -> str:
+    return keys.work(record.tenant, record.file_id, _CHECKPOINT)
+
+
+def _settled(
+    record: FileRecord, accepted: Accepted, etag: str, run: Any, before: tuple[int, int], *, checkpointed: bool
+) -> Checked:
+    """Write the report, and say what it says."""
+    report = run.report({"name": record.name, "size": record.size, "etag": etag})
+    name = hashlib.sha256(f"{etag} {run.rules.sha256}".encode()).hexdigest()[:16]
+    bucket = settings().derived_bucket
+    described: dict[str, Any] = {
+        "key": keys.report(record.tenant, record.file_id, name),
+        "valid": report["valid"],
+        "records": report["records"],
+        "errors": sum(report["counts"].values()),
+        "rules_sha256": run.rules.sha256,
+    }
+    if report["errors_listed"] > len(report["errors"]):
+        described["errors_key"] = keys.report_errors(record.tenant, record.file_id, name)
+        s3.put_bytes(bucket, described["errors_key"], run.error_lines(), media_type="application/x-ndjson")
+    body = json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode()
+    s3.put_bytes(bucket, described["key"], body, media_type="application/json")
+    if checkpointed:
+        s3.delete(bucket, _checkpoint_key(record))
+    if report["valid"]:
+        return Checked(described, *before)
+    counts = sorted(report["counts"].items(), key=lambda one: (-one[1], one[0]))
+    told = ", ".join(f"{code} {many}" for code, many in counts[:CODES_TOLD])
+    findings = {
+        "kind": accepted.kind,
+        "format": accepted.format,
+        "media_type": accepted.media_type,
+        "report": described,
+    }
+    raise Invalid(
+        f"The content breaks the rules: {told or run.report({})['stopped_by']}. The report has every place.",
+        findings,
+        errors=described["errors"],
+        records=report["records"],
+        bad_records=report["bad_records"],
+    )
