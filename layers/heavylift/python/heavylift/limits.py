@@ -110,6 +110,13 @@ TYPES: tuple[TypeRule, ...] = (
     TypeRule("image/x-panasonic-rw2", "raw", ("RW2",), _RAW_SIZE_MAX, ("rw2",)),
     TypeRule("image/x-pentax-pef", "raw", ("PEF",), _RAW_SIZE_MAX, ("pef",)),
     TypeRule("image/x-fuji-raf", "raw", ("RAF",), _RAW_SIZE_MAX, ("raf",)),
+    TypeRule("image/x-samsung-srw", "raw", ("SRW",), _RAW_SIZE_MAX, ("srw",)),
+    TypeRule("image/x-hasselblad-3fr", "raw", ("3FR",), _RAW_SIZE_MAX, ("3fr",)),
+    TypeRule("image/x-phaseone-iiq", "raw", ("IIQ",), _RAW_SIZE_MAX, ("iiq",)),
+    TypeRule("image/x-sigma-x3f", "raw", ("X3F",), _RAW_SIZE_MAX, ("x3f",)),
+    TypeRule("image/x-minolta-mrw", "raw", ("MRW",), _RAW_SIZE_MAX, ("mrw",)),
+    # Sensor data of a maker that the sniffer does not name; no extension, for ".raw" announces anything.
+    TypeRule("image/x-dcraw", "raw", ("RAW",), _RAW_SIZE_MAX),
     TypeRule("image/jpeg", "image", ("JPEG",), _PICTURE_SIZE_MAX, ("jpg", "jpeg", "jpe")),
     TypeRule("image/png", "image", ("PNG",), _PICTURE_SIZE_MAX, ("png",)),
     TypeRule("image/webp", "image", ("WebP",), _PICTURE_SIZE_MAX, ("webp",)),
