@@ -125,6 +125,16 @@ def test_a_file_without_a_report_says_so(world: World) -> None:
     assert (status, answer["code"]) == (404, "no_report")
 
 
+def test_bytes_that_only_look_like_text_are_kept_as_they_are(world: World) -> None:
+    """Nobody called it text: neither its name nor its type. With rules it is judged all the same."""
+    data = b'{"a": 1}\n{"a": \n'
+    kept, judged = sent(world, "a.bin", data), sent(world, "b.bin", data, rules={"min_records": 1})
+    world.pump()
+
+    assert (world.record(kept).status.value, world.record(kept).report) == ("completed", None)
+    assert world.record(judged).status.value == "rejected"
+
+
 def test_many_errors_are_a_list_beside_the_report(world: World) -> None:
     """The report shows the first hundred."""
     file_id = sent(world, "a.csv", b"a,b\n" + b"1\n" * 150)

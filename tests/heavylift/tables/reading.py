@@ -8,7 +8,8 @@ from typing import Any
 
 from heavylift.tables.encodings import bom_of
 from heavylift.tables.local import unpacked_head
-from heavylift.tables.planning import announced_by_name, compression_of, plan_for
+from heavylift.tables.names import announced_by_name
+from heavylift.tables.planning import compression_of, plan_for
 from heavylift.tables.rules import parse_rules
 from heavylift.tables.run import Run, resumed
 from heavylift.tables.unpacking import Unpackable, unpack

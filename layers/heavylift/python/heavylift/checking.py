@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from heavylift import keys, s3
 from heavylift.errors import ContentError, TransientError
-from heavylift.limits import FETCH_PARALLEL, MIB, SNIFF_HEAD_BYTES
+from heavylift.limits import FETCH_PARALLEL, MIB, SNIFF_HEAD_BYTES, rule_for_extension, rule_for_media_type
 from heavylift.ranges import REQUEST_BYTES, Fetch
 from heavylift.records import FileRecord
 from heavylift.settings import settings
 from heavylift.sniff import Detection
+from heavylift.tables.names import announced_by_name
 from heavylift.verdict import Accepted
 
 KINDS: Final = frozenset({"table", "json", "text"})
@@ -64,8 +65,21 @@ def rules_of(record: FileRecord) -> Any:
 
 
 def wanted(record: FileRecord, accepted: Accepted) -> bool:
-    """Whether there is something to check: an empty file is taken unless rules say otherwise."""
-    return accepted.kind in KINDS and (record.size > 0 or rules_of(record) is not None)
+    """Whether there is something to check.
+
+    Without rules that is what somebody calls a table, JSON or text, by type, kind or name: a file of which only its
+    bytes look like text is kept as it is, and an empty one is taken.
+    """
+    if accepted.kind not in KINDS:
+        return False
+    return rules_of(record) is not None or (record.size > 0 and _announced(record))
+
+
+def _announced(record: FileRecord) -> bool:
+    by_type = rule_for_media_type(record.declared_type or "") or rule_for_extension(record.name)
+    if record.declared_kind in KINDS or (by_type is not None and by_type.kind in KINDS):
+        return True
+    return announced_by_name(record.name)[0] is not None
 
 
 def check(
@@ -118,7 +132,7 @@ def check(
 def _plan(record: FileRecord, accepted: Accepted, detection: Detection, fetch: Fetch, rules: Any) -> Any:
     from heavylift.tables.bounds import HEAD_BYTES
     from heavylift.tables.local import unpacked_head
-    from heavylift.tables.planning import announced_by_name, compression_of, plan_for
+    from heavylift.tables.planning import compression_of, plan_for
     from heavylift.tables.rules import FORMATS
 
     head = fetch(0, min(HEAD_BYTES, record.size))

@@ -9,6 +9,7 @@ MIB: Final = 1024 * KIB
 
 HEAD_BYTES: Final = 64 * KIB  # decides encoding and dialect; two whole lines of JSONL with 30 KB records
 BLOCK_BYTES: Final = 256 * KIB  # worked on at once: it stays in the second-level cache (larger blocks are slower)
+ROWS_BYTES: Final = 64 * KIB  # matched by one pattern at once: its repeats are remembered one by one
 RECORD_BYTES: Final = 16 * MIB  # default and ceiling of ``max_record_bytes``: one record is held in memory
 SMALL_JSON_BYTES: Final = MIB  # a longer text is scanned and not made into objects, which may need 25 x its size
 JSON_DEPTH: Final = 1_024  # of arrays and objects together, as orjson accepts

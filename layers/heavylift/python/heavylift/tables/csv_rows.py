@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from heavylift.tables.bounds import BLOCK_BYTES, COLUMNS_MAX, FIELD_NAME_LENGTH, RECORD_BYTES
+from heavylift.tables.bounds import BLOCK_BYTES, COLUMNS_MAX, FIELD_NAME_LENGTH, RECORD_BYTES, ROWS_BYTES
 from heavylift.tables.csv_syntax import Fault, Grammar, Row
 from heavylift.tables.dialect import Dialect
 from heavylift.tables.faults import Keys, suspects, text_faults
@@ -41,6 +41,7 @@ class CsvRows:
         self._comment = dialect.comment.encode()
         self._grammar = Grammar(self._delimiter, self._quote, self._newline)
         self._tail = bytearray()
+        self._tail_breaks = False
         self._try_at = 0  # the tail is looked at again when it is as long
         self._skipping: bool = state.get("skipping", False)
         self._blank: list[int] | None = state.get("blank")
@@ -73,6 +74,12 @@ class CsvRows:
                 self._work(block, False)
                 continue
             self._tail += block
+            if not self._tail_breaks and self._newline not in block:
+                # No row can end here: nothing is copied until one may.
+                if len(self._tail) > self._rules.max_record_bytes + 2 and not self._comment:
+                    self._endless_line()
+                continue
+            self._tail_breaks = True
             if len(self._tail) >= self._try_at:
                 whole = bytes(self._tail)
                 self._tail.clear()
@@ -118,19 +125,20 @@ class CsvRows:
             at = after
         if not tally.stopped_by and at < size:
             self._tail += buf[at:] if at else buf
+            self._tail_breaks = buf.find(self._newline, at) >= 0
             self._try_at = min(2 * len(self._tail), len(self._tail) + BLOCK_BYTES * 4)
 
     def _clean_end(self, buf: bytes, at: int, bad: list[int]) -> int:
         """Where the clean rows from ``at`` on end, as far as one pattern sees."""
         labels = self._labels or ()
-        stop = len(buf)
+        stop = min(len(buf), at + ROWS_BYTES)
         if bad:
             index = bisect_left(bad, at)
             if index == len(bad):
                 bad[:] = suspects(buf, at)  # it names the first ones only
                 index = 0
             if bad:
-                stop = bad[index]
+                stop = min(stop, bad[index])
         if self._rules.max_record_bytes < stop - at:
             return at if self._rules.max_record_bytes < BLOCK_BYTES else self._short_rows(buf, at, stop)
         found = self._grammar.rows(len(labels)).match(buf, at, stop)
@@ -306,8 +314,17 @@ class CsvRows:
         self._skipping = stop < 0
         return end
 
-    def _broken_row(self, data: bytes, faults: Sequence[Fault]) -> None:
-        """A row of which no cells are known; ``data`` is what it took."""
+    def _endless_line(self) -> None:
+        """The tail is a line that is too long already."""
+        limit = self._rules.max_record_bytes
+        fault = Fault("record-too-long", 0, 0, f"The record has more than {limit} bytes.")
+        self._broken_row(bytes(self._tail[: min(limit + 1, 200)]), (fault,), self._tail)
+        if not self._tally.stopped_by:
+            self._tail.clear()
+        self._skipping = True
+
+    def _broken_row(self, data: bytes, faults: Sequence[Fault], whole: bytearray | None = None) -> None:
+        """A row of which no cells are known; ``data`` is what it took, or the beginning of ``whole``."""
         tally = self._tally
         if not self._flush_blank():
             return
@@ -329,29 +346,37 @@ class CsvRows:
             self._headless = True
         else:
             tally.bad_record()
-        tally.move(data, self._newline)
+        tally.move(data if whole is None else whole, self._newline)
+
+    def _pass(self, content: bytes, line_break: bytes) -> None:
+        """The row lies behind."""
+        if self._tally.width is not len or len(content) <= BLOCK_BYTES:
+            self._tally.move(content + line_break, self._newline)
+            return
+        self._tally.move(content, self._newline)
+        self._tally.move(line_break, self._newline)
 
     def _whole_row(self, buf: bytes, at: int, row: Row) -> None:
-        tally, newline = self._tally, self._newline
-        content, whole = buf[at : at + row.content_end], buf[at : at + row.end]
+        tally = self._tally
+        content, line_break = buf[at : at + row.content_end], buf[at + row.content_end : at + row.end]
         if not self._flush_blank():
             return
         if self._labels is None:
             if row.blank and row.ended:
                 self._headless = True
-                tally.move(whole, newline)
+                self._pass(content, line_break)
                 return
             if not self._begin(content, row):
-                tally.move(whole, newline)
+                self._pass(content, line_break)
                 return
             if self._dialect.header:
-                tally.move(whole, newline)
+                self._pass(content, line_break)
                 return
         width = len(self._labels or ())
         if row.blank and width != 1:
             self._blank = [tally.offset, tally.line, tally.records]
             tally.records += 1
-            tally.move(whole, newline)
+            self._pass(content, line_break)
             return
         sampled = self.statistics.due(tally.offset)
         before = tally.record_errors
@@ -364,7 +389,7 @@ class CsvRows:
             tally.bad_record()
         else:
             tally.records += 1
-        tally.move(whole, newline)
+        self._pass(content, line_break)
 
     def _row_faults(self, content: bytes, row: Row, width: int, header: bool = False) -> bool:
         """Tell what is wrong with the row's text and syntax, and with its width; True: its cells are in doubt."""

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, Final
 from heavylift.ranges import drive
 from heavylift.sniff import detect
 from heavylift.tables.bounds import HEAD_BYTES
-from heavylift.tables.planning import Plan, announced_by_name, compression_of, plan_for
+from heavylift.tables.names import announced_by_name
+from heavylift.tables.planning import Plan, compression_of, plan_for
 from heavylift.tables.rules import FORMATS, Rules, parse_rules
 from heavylift.tables.run import Run
 from heavylift.tables.unpacking import Unpackable, unpack

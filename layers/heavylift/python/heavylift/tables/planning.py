@@ -14,21 +14,9 @@ from heavylift.sniff_text import sniff_text
 from heavylift.tables.bounds import HEAD_BYTES
 from heavylift.tables.dialect import Dialect, parse_dialect
 from heavylift.tables.encodings import ToUtf8, bom_of, exact_name
+from heavylift.tables.names import PACKED
 from heavylift.tables.rules import FORMATS, Rules
 
-_BY_NAME: Final[Mapping[str, str]] = {
-    "csv": "CSV",
-    "tsv": "TSV",
-    "tab": "TSV",
-    "jsonl": "JSONL",
-    "ndjson": "JSONL",
-    "json": "JSON",
-    "geojson": "JSON",
-    "txt": "Text",
-    "log": "Text",
-    "md": "Text",
-}
-_PACKED: Final = {"gz": "gzip", "zst": "zstd", "zstd": "zstd"}
 _READABLE: Final = {"XML": "Text"}  # XML is read as the text that it is
 
 
@@ -64,15 +52,6 @@ def from_state(state: Mapping[str, Any]) -> Plan:
     return Plan(**{**state, "dialect": dialect, "refused": refused})
 
 
-def announced_by_name(name: str) -> tuple[str | None, str | None]:
-    """(format, compression) that a file name announces."""
-    parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
-    compression = _PACKED.get(parts[-1]) if parts else None
-    if compression:
-        parts.pop()
-    return (_BY_NAME.get(parts[-1]) if parts else None), compression
-
-
 def compression_of(head: bytes) -> str | None:
     """Told by the file's own first bytes alone."""
     if head.startswith(b"\x1f\x8b\x08"):
@@ -94,7 +73,7 @@ def plan_for(head: bytes, more: bool, name: str, announced: str | None, rules: R
         return _allowed(plan, rules)
     bom = bom_of(head, encoding)
     bare = name.lower()
-    for ending in _PACKED:
+    for ending in PACKED:
         bare = bare.removesuffix("." + ending)
     reader = ToUtf8(encoding)
     body = reader.feed(head[len(bom) :])

@@ -30,6 +30,7 @@ _DATETIME: Final = re.compile(
 )
 _TRUE_FALSE: Final = frozenset({"true", "false", "True", "False", "TRUE", "FALSE"})
 _SHOWN_LENGTH: Final = 40
+_HASHED_LENGTH: Final = 2_048
 
 
 class Column:
@@ -106,6 +107,8 @@ class Column:
                 self.low = shown
             if self.high is None or shown > self.high:
                 self.high = shown
+        if length > _HASHED_LENGTH:  # long texts that are alike at both ends and as long count as one
+            text = f"{length} {text[: _HASHED_LENGTH // 2]} {text[-_HASHED_LENGTH // 2 :]}"
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number64 = int.from_bytes(digest, "big")
         kept = self._hashes
