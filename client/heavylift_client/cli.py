@@ -359,8 +359,16 @@ def _validate(args: argparse.Namespace) -> int:
     validate_file = getattr(command, "validate_file", None)
     if validate_file is None:
         raise UsageError("validate is not available yet: this installation has no table validator")
-    report = validate_file(args.file, rules=_rules(args.rules))
-    _tell(args, report, json.dumps(report, indent=2).splitlines())
+    progress = show.Progress(visible=_people(args) and sys.stderr.isatty(), total=_size(args.file))
+    try:
+        report = validate_file(args.file, rules=_rules(args.rules), progress=progress.moved)
+    except OSError as error:
+        raise UsageError(f"{args.file}: {error.strerror or error}") from None
+    except importlib.import_module("heavylift.errors").HeavyliftError as error:  # the rules are wrong
+        raise UsageError(f"--rules: {error.message}") from None
+    finally:
+        progress.close()
+    _tell(args, report, show.report(report) if _people(args) else json.dumps(report, indent=2).splitlines())
     return WELL if report.get("valid") else NOT_WELL
 
 

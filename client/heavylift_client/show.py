@@ -129,6 +129,25 @@ def table(items: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def report(body: Mapping[str, Any]) -> list[str]:
+    """What validation found, as a person reads it: the verdict, the counts, the first errors with their places."""
+    verdict = "valid" if body.get("valid") else "not valid"
+    dialect = body.get("encoding") or ""
+    lines = [f"{verdict}: {body.get('format')}, {body.get('records')} records, {body.get('lines')} lines, {dialect}"]
+    if body.get("stopped_by"):
+        lines.append(f"reading stopped early: {body['stopped_by']}")
+    for title, counts in (("errors", body.get("counts")), ("warnings", body.get("warnings"))):
+        lines += [f"{title}  {code}  {number}" for code, number in (counts or {}).items()]
+    for error in body.get("errors") or ():
+        place = f"line {error.get('line')}, byte {error.get('byte_offset')}"
+        place += f", column {error['column']}" if "column" in error else ""
+        place += f", {printable(str(error['field']), NAME_WIDTH)}" if "field" in error else ""
+        lines.append(f"{place}: {error.get('code')}: {printable(str(error.get('message', '')))}")
+    if body.get("errors_truncated"):
+        lines.append("there are more errors than these")
+    return lines
+
+
 def _value(value: Any) -> str:
     return printable(value) if isinstance(value, str) else str(value)
 
@@ -158,6 +177,10 @@ class Progress:
     def hooks(self) -> Hooks:
         """For a client."""
         return Hooks(self._moved, self._resumed, self.notice, self.add_total)
+
+    def moved(self, size: int) -> None:
+        """So many bytes more are done."""
+        self._moved(size)
 
     def _moved(self, size: int) -> None:
         if self._bar is not None:

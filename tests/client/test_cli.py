@@ -359,3 +359,23 @@ def test_long_names_keep_their_end() -> None:
     """The extension is what people look for."""
     assert show.printable("a" * 5000 + ".tif", 40).endswith("a.tif")
     assert len(show.printable("a" * 5000 + ".tif", 40)) == 40
+
+
+def test_validate_tells_by_its_exit_status(tmp_path: Path) -> None:
+    """0 valid, 1 not, 2 where the rules or the file are not there or wrong; the report is one JSON object."""
+    table, rules = tmp_path / "a.csv", tmp_path / "rules.json"
+    table.write_text("id,n\n1,2\n2\n")
+    rules.write_text('{"max_errors": 1}')
+    command = [sys.executable, "-m", "heavylift_client.cli", "validate", "--json"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+
+    refused, taken = run(str(table)), run(str(table), "--rules", str(rules))
+    rules.write_text('{"max_error": 1}')
+    wrong, absent = run(str(table), "--rules", str(rules)), run(str(tmp_path / "absent.csv"))
+
+    assert [one.returncode for one in (refused, taken, wrong, absent)] == [1, 0, 2, 2]
+    assert json.loads(refused.stdout)["errors"][0]["line"] == 3
+    assert "max_error" in wrong.stderr
+    assert "Traceback" not in wrong.stderr + absent.stderr

@@ -1,8 +1,8 @@
 """How many lines fit into an answer. Pure.
 
 A Lambda's answer has 6 MB at most (AWS Lambda developer guide, "Lambda quotas"), and the HTTP body is a string in it:
-its quotes and backslashes are escaped once more. A hundred lines are a hundredth of that, unless their labels are as long
-as allowed and of signs that JSON escapes: then a page ends early.
+its quotes and backslashes are escaped once more. A hundred lines are a hundredth of that, unless their labels are as
+long as allowed and of signs that JSON escapes: then a page ends early.
 """
 
 from __future__ import annotations
