@@ -47,7 +47,7 @@ class JsonLines:
         self._bare = self._validator is None and not rules.unique_keys and rules.duplicate_members == "allow"
         quick = not rules.unique_keys and rules.duplicate_members == "allow" and tally.width is len
         self._quick = quick
-        self._good_line = self._valid_line if self._validator is not None else self._parsed_line
+        self._accept: Any = self._accept_valid if self._validator is not None else self._parser.parse
 
     def state(self) -> dict[str, Any]:
         return {
@@ -120,26 +120,23 @@ class JsonLines:
                     return
                 self._line(line[:-1] if line.endswith(b"\r") else line, line + b"\n")
             return
-        # Fast: what simdjson takes, or orjson and the schema, is done; the rest is looked at in detail.
-        good_line = self._good_line
+        # Fast: what simdjson takes, or orjson and the schema, is done.
+        accept = self._accept if _BOM not in data else self._accept_plain
         begin, pos = at, at
-        base = tally.offset - at
-        sample_at = self.statistics.next_at(tally.offset)
         crlf_free = b"\r" not in data
         clean = 0
+        special = self._next_special(pos)
         for line in lines:
             size = len(line) + 1
-            if base + pos >= sample_at or size > SMALL_JSON_BYTES or self._blank is not None:
-                good = False
-            else:
+            if pos < special and size <= SMALL_JSON_BYTES:
                 try:
-                    good = good_line(line)
+                    accept(line)
                 except (ValueError, RuntimeError):
-                    good = False
-            if good:
-                clean += 1
-                pos += size
-                continue
+                    pass  # looked at in detail
+                else:
+                    clean += 1
+                    pos += size
+                    continue
             self._clean(data[begin:pos], clean, crlf_free)
             whole = data[pos : pos + size]
             self._line(_unbroken(whole), whole)
@@ -147,18 +144,25 @@ class JsonLines:
                 return
             pos += size
             begin, clean = pos, 0
-            base = tally.offset - pos
-            sample_at = self.statistics.next_at(tally.offset)
+            special = self._next_special(pos)
         self._clean(data[begin:pos], clean, crlf_free)
 
-    def _parsed_line(self, line: bytes) -> bool:
-        """Whether simdjson takes it. ValueError, RuntimeError."""
-        self._parser.parse(line)
-        return line[:3] != _BOM
+    def _next_special(self, pos: int) -> int:
+        """Where in the block a line must be looked at in detail for the sake of the sample or of a blank line."""
+        if self._blank is not None:
+            return pos
+        return self.statistics.next_at(self._tally.offset) - self._tally.offset + pos
 
-    def _valid_line(self, line: bytes) -> bool:
-        """Whether orjson and the schema take it. ValueError."""
-        return self._validator is not None and bool(self._validator.is_valid(orjson.loads(line)))
+    def _accept_plain(self, line: bytes) -> None:
+        """As ``_accept``, but that simdjson skips a byte order mark. ValueError, RuntimeError."""
+        if line[:3] == _BOM:
+            raise ValueError("a byte order mark")
+        self._accept(line)
+
+    def _accept_valid(self, line: bytes) -> None:
+        """ValueError: orjson or the schema refuses it."""
+        if self._validator is None or not self._validator.is_valid(orjson.loads(line)):
+            raise ValueError("the schema")
 
     def _clean(self, data: bytes, records: int, crlf_free: bool) -> None:
         if not records:
