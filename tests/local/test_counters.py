@@ -117,7 +117,9 @@ def s3_operation(handler: BaseHTTPRequestHandler) -> str:
     query = parse_qs(url.query, keep_blank_values=True)
     method = handler.command
     if len(unquote(url.path).strip("/").split("/", 1)) == 1:
-        return {"GET": "ListObjectsV2" if "list-type" in query else "GetBucket", "HEAD": "HeadBucket"}[method]
+        listings = {"list-type": "ListObjectsV2", "uploads": "ListMultipartUploads", "versions": "ListObjectVersions"}
+        listing = next((operation for name, operation in listings.items() if name in query), "GetBucket")
+        return {"GET": listing, "HEAD": "HeadBucket"}[method]
     if "uploads" in query:
         return "CreateMultipartUpload"
     if "partNumber" in query and method == "PUT":
