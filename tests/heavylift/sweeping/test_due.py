@@ -94,6 +94,21 @@ def test_a_file_that_nobody_takes_up_ends_failed(world: World) -> None:
     world.check_stored(file_id, PICTURE.data)
 
 
+def test_a_file_that_a_worker_left_and_nobody_takes_up_ends_failed(world: World) -> None:
+    """Killed once after its claim, from then on before any write: that is no endless chain of messages either."""
+    file_id = staged(world)
+    world.set(file_id, status=State.VALIDATING, attempt=1, fence=1, lease_until=world.clock.now + 330)
+    for _ in range(20):
+        world.clock.advance(work.look_again_s("validate") + 1)
+        world.sweep()
+
+    assert world.status(file_id) == "failed"
+    assert len(world.queues.messages) == ATTEMPTS_MAX
+    assert world.retry(file_id)[0] == 202
+    world.pump()
+    world.check_stored(file_id, PICTURE.data)
+
+
 def test_a_backlog_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that wait for hours behind many others are neither sent again nor failed; a lost one is found later."""
     monkeypatch.setattr(due, "BACKLOG_MESSAGES", 3)

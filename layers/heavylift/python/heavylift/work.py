@@ -130,6 +130,7 @@ def claim(
             "fence": record.fence + 1,
             "lease_owner": owner,
             "lease_until": now + lease_s,
+            "resent_at": 0.0,
             "due_at": now + look_again_s(stage.name),
         }
         if hop and record.status in stage.working and record.attempt == 0:

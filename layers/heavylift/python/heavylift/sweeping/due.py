@@ -237,9 +237,10 @@ def _fail(record: FileRecord, stage: str) -> None:
 def _resend(record: FileRecord, stage: str, backlog: Backlog) -> None:
     """The next look first, then the message: at most one a visibility period, whatever happens between the two.
 
-    Sending to a file that nobody has taken up since the last time counts as an attempt: a function that dies before
-    its first write would else be called for ever. But where many messages wait for their turn, its own is most
-    likely among them: one more would lengthen the queue, and waiting is no attempt.
+    Sending to a file that nobody has taken up since the last time counts as an attempt, whether it waits for its
+    stage or was left by a worker: a function that dies before its first write would else be called for ever. But
+    where many messages wait for their turn, its own is most likely among them: one more would lengthen the queue,
+    and waiting is no attempt.
     """
     waiting = work.STAGES[stage].waiting
     crowded = record.status in waiting and backlog.crowded(stage)
@@ -254,7 +255,7 @@ def _resend(record: FileRecord, stage: str, backlog: Backlog) -> None:
         if crowded:
             wanted[0] = False
             return records.change(current, now, due_at=due_at)
-        attempt = current.attempt + (current.status in waiting)
+        attempt = current.attempt + (current.status in waiting or current.resent_at > 0)
         return records.change(current, now, due_at=due_at, resent_at=now, attempt=attempt)
 
     current = life.update(record.tenant, record.file_id, decide)
