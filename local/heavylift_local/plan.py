@@ -353,9 +353,10 @@ def function_environment(
         "AWS_ENDPOINT_URL_SQS": endpoints.sqs,
         # Named by the service's id; EVENTS would be nobody's, and calls would leave this machine.
         "AWS_ENDPOINT_URL_EVENTBRIDGE": endpoints.events,
-        # This machine's own AWS configuration is none of a function's business.
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        # This machine's own AWS configuration is none of a function's business. A path that cannot exist (below a file
+        # that is no directory) rather than /dev/null: where that device was overwritten, every call would fail to parse it.
+        "AWS_CONFIG_FILE": f"{__file__}/none",
+        "AWS_SHARED_CREDENTIALS_FILE": f"{__file__}/none",
         "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_SERVICE_NAME": function.name,
         "POWERTOOLS_TRACE_DISABLED": "true",
