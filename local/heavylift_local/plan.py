@@ -354,7 +354,7 @@ def function_environment(
         # Named by the service's id; EVENTS would be nobody's, and calls would leave this machine.
         "AWS_ENDPOINT_URL_EVENTBRIDGE": endpoints.events,
         # This machine's own AWS configuration is none of a function's business. A path that cannot exist (below a file
-        # that is no directory), not /dev/null: where that device was overwritten by a file, every call fails to parse it.
+        # that is no directory), not /dev/null: where that device was overwritten by a file, every call fails on it.
         "AWS_CONFIG_FILE": f"{__file__}/none",
         "AWS_SHARED_CREDENTIALS_FILE": f"{__file__}/none",
         "AWS_EC2_METADATA_DISABLED": "true",
