@@ -14,6 +14,7 @@ help:
 	@echo "make demo [FILES=\"a.tif b/\"]  the whole system on this machine, with real files"
 	@echo "make test | test-full          every check at its smallest size | at full size"
 	@echo "make synth                     CloudFormation templates in cdk.out/"
+	@echo "make fuzz                      every own parser under a fuzzer, a minute each"
 	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
 
 # The environment: plain pip with hashes. The stamp names the lock it was made from.
@@ -78,8 +79,18 @@ bench: $(VENV)/.test
 synth: $(VENV)/.infra
 	@$(BIN)/python infra/app.py
 
+$(VENV)/.fuzz: requirements/fuzz.lock $(VENV)/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
+	@touch $@
+
+# Every own parser under a coverage-guided fuzzer, FUZZ_SECONDS each; fuzz/README.md.
+FUZZ_SECONDS ?= 60
+TARGETS ?=
+fuzz: $(VENV)/.fuzz
+	@$(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS) $(TARGETS)
+
 # Not built yet: each says so and fails, rather than pretending.
-layers fuzz soak:
+layers soak:
 	@echo "make $@: not built yet" >&2; exit 2
 
 # Refreshing the locks is the only command that wants uv.
@@ -90,6 +101,7 @@ lock:
 	$(UV_COMPILE) $(RUN_EXTRAS) --extra test -o requirements/test.lock
 	$(UV_COMPILE) $(RUN_EXTRAS) -c requirements/test.lock -o requirements/run.lock
 	$(UV_COMPILE) --extra infra -c requirements/test.lock -o requirements/infra.lock
+	$(UV_COMPILE) --extra fuzz -c requirements/test.lock -o requirements/fuzz.lock
 
 clean:
 	rm -rf $(VENV) build cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,35 +50,51 @@ def parse(body: str) -> ObjectCreated | Continuation | None:
     """What a message body says; None for one that asks for nothing (S3's test event). UnknownMessage otherwise."""
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnknownMessage("the body is no JSON") from error
     if not isinstance(message, dict):
         raise UnknownMessage("the body is no JSON object")
     if message.get("Event") == "s3:TestEvent":
         return None
-    if message.get("source") == "aws.s3" and message.get("detail-type") == "Object Created":
-        detail = message["detail"]
-        found = detail["object"]
-        # EventBridge gives the key raw; only S3's own notifications are URL-encoded.
-        return ObjectCreated(
-            detail["bucket"]["name"],
-            found["key"],
-            int(found.get("size", 0)),
-            str(found.get("etag", "")).strip('"'),
-            found.get("version-id"),
-            str(found.get("sequencer", "")),
-        )
-    if message.get("v") == MESSAGE_VERSION and message.get("do") in DOINGS:
-        return Continuation(
-            message["do"],
-            message["tenant"],
-            message["id"],
-            int(message.get("attempt", 0)),
-            int(message.get("hop", 0)),
-            int(message.get("hop_limit", HOP_LIMIT)),
-            message.get("checkpoint"),
-        )
+    try:
+        if message.get("source") == "aws.s3" and message.get("detail-type") == "Object Created":
+            return _object_created(message["detail"])
+        if message.get("v") == MESSAGE_VERSION and message.get("do") in DOINGS:
+            return _continuation(message)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UnknownMessage(f"a field is absent or of another type: {type(error).__name__}") from error
     raise UnknownMessage(f"unknown message v={message.get('v')!r} do={message.get('do')!r}")
+
+
+def _object_created(detail: Mapping[str, Any]) -> ObjectCreated:
+    found = detail["object"]
+    # EventBridge gives the key raw; only S3's own notifications are URL-encoded.
+    return ObjectCreated(
+        _text(detail["bucket"]["name"]),
+        _text(found["key"]),
+        max(0, int(found.get("size", 0))),
+        str(found.get("etag", "")).strip('"'),
+        found.get("version-id"),
+        str(found.get("sequencer", "")),
+    )
+
+
+def _continuation(message: Mapping[str, Any]) -> Continuation:
+    return Continuation(
+        message["do"],
+        _text(message["tenant"]),
+        _text(message["id"]),
+        int(message.get("attempt", 0)),
+        int(message.get("hop", 0)),
+        int(message.get("hop_limit", HOP_LIMIT)),
+        message.get("checkpoint"),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    return value
 
 
 def body_of(message: Continuation) -> str:
