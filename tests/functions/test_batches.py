@@ -294,6 +294,30 @@ def test_a_member_that_is_cancelled_is_skipped(world: World) -> None:
     assert (view["status"], view["succeeded"], view["skipped"]) == ("completed", 1, 1)
 
 
+def test_a_cancelled_batch_is_forgotten_after_90_days(world: World) -> None:
+    """With all that was kept of it: manifest, marks, strays, its members' records; until then it can be looked at."""
+    client = begun(world, texts(3))
+    client.post(1)
+    world.pump()
+    world.s3.put_object(Bucket=STAGING, Key=client.key(7), Body=b"stray")
+    world.pump()
+    assert client.cancel()[0] == 200
+
+    def kept() -> set[str]:
+        return {sk for pk, sk in world.table.items if pk.endswith(f"#B#{client.batch_id}")}
+
+    assert kept() >= {"B", "C#0000", "M#0000", "X"}
+    for _ in range(3):
+        world.clock.advance(29 * 86_400)
+        world.sweep()
+    assert client.look()["status"] == "cancelled"
+    for _ in range(2):
+        world.clock.advance(3 * 86_400)
+        world.sweep()
+    assert {sk[:1] for sk in kept()} == {"F"}  # the file that became one of the store's before the cancel
+    assert world.call("sessions", "GET", "/v1/batches/{id}", path={"id": client.batch_id})[0] == 404
+
+
 @pytest.mark.parametrize(
     ("body", "at"),
     [

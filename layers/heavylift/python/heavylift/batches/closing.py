@@ -189,7 +189,7 @@ def clear(batch: Batch, seconds_left: SecondsLeft) -> Batch:
 
 def settle_due(tenant: str, batch_id: str, seconds_left: SecondsLeft) -> str:
     """What the sweeper does for a batch that is due; what was done: ``announce``, ``expire``, ``wake``, ``clear``,
-    ``recount``, ``nothing``.
+    ``forget``, ``recount``, ``nothing``.
 
     HeavyliftError when it could not be done now; the batch stays due.
     """
@@ -204,6 +204,8 @@ def settle_due(tenant: str, batch_id: str, seconds_left: SecondsLeft) -> str:
         return "announce"
     if batch.status is BatchStatus.OPEN and batch.expires_at <= now:
         return _expire(batch, seconds_left)
+    if progress.may_be_forgotten(batch, now):
+        return "forget" if store.forget(batch, seconds_left) else "nothing"
     if batch.status in model.GONE:
         clear(batch, seconds_left)
         return "clear"

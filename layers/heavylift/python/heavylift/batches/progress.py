@@ -20,8 +20,9 @@ from heavylift.batches.marks import Tally
 from heavylift.batches.model import Batch
 from heavylift.errors import TransientError
 from heavylift.ids import member_of
-from heavylift.limits import BATCH_LIST_MAX, PURGE_AGAIN_S
+from heavylift.limits import BATCH_LIST_MAX, PURGE_AGAIN_S, TOMBSTONE_DAYS
 from heavylift.records import FileRecord
+from heavylift.retention import DAY_S
 from heavylift.settings import settings
 from heavylift.states import State
 from heavylift.telemetry import count, logger
@@ -177,12 +178,25 @@ def announce(batch: Batch) -> Batch:
 def next_look(batch: Batch) -> float | None:
     """When the sweeper is to look again at a batch that has ended and owes no announcement; None = never.
 
-    What is left of a cancelled or expired one goes at once, and once more when no signed URL of it is alive.
+    What is left of a cancelled or expired one goes at once, once more when no signed URL of it is alive, and its own
+    items after 90 days, as the records of its files do.
     """
     if batch.status not in model.GONE:
         return None
     ended = batch.finished_at or batch.updated_at
     if batch.swept_at is None:
         return ended
-    last = ended + max(PURGE_AGAIN_S, settings().signature_ttl_s) / settings().time_scale
-    return last if batch.swept_at < last else None
+    return _last_sweep(batch) if batch.swept_at < _last_sweep(batch) else ended + TOMBSTONE_DAYS * DAY_S
+
+
+def may_be_forgotten(batch: Batch, now: float) -> bool:
+    """A cancelled or expired batch, swept for good, told, and its 90 days over."""
+    if batch.outbox or batch.status not in model.GONE or batch.swept_at is None:
+        return False
+    due = next_look(batch)
+    return batch.swept_at >= _last_sweep(batch) and due is not None and due <= now
+
+
+def _last_sweep(batch: Batch) -> float:
+    ended = batch.finished_at or batch.updated_at
+    return ended + max(PURGE_AGAIN_S, settings().signature_ttl_s) / settings().time_scale

@@ -242,6 +242,16 @@ def strays(tenant: str, batch_id: str) -> dict[int | None, str]:
     }
 
 
+def forget(batch: Batch, seconds_left: Callable[[], float]) -> bool:
+    """Delete a batch's own items, itself last; its members' records have an end of their own. False: time is up."""
+    for first, last in (("C#", "C#~"), ("M#", "M#~"), ("X", "X")):
+        for item in _query(batch.tenant, batch.batch_id, first, last):
+            if seconds_left() <= 0:
+                return False
+            items.delete(model.item_key(batch.tenant, batch.batch_id, str(item["sk"])))
+    return items.delete_unchanged(model.item_key(batch.tenant, batch.batch_id), version=batch.version)
+
+
 # --- members ---
 def put_member(record: FileRecord) -> bool:
     """Write a member's record if there is none yet; False when there is."""
