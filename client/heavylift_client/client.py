@@ -193,6 +193,24 @@ class Client:
         path = f"/v1/files/{segment(file_id)}/content"
         return self._download(out, file_id, expected_of(record), path)
 
+    def read(self, file_id: str, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+        """The bytes of some (offset, length) of a stored file, one after the other, by ranged GETs with one URL.
+
+        A range that passes the end gives what is there, as ``read`` of a file does; a cut GET goes on where it
+        ended. Holds one range at a time. Raises ValueError for a negative number, ApiError, StoreError.
+        """
+        size = int(self.file(file_id)["size"])
+        path = f"/v1/files/{segment(file_id)}/content"
+        fetcher = self._fetcher(lambda: self._content_url(path))
+        for offset, length in ranges:
+            if offset < 0 or length < 0:
+                raise ValueError(f"a range begins at 0 or later and has no negative length: ({offset}, {length})")
+            found = bytearray()
+            wanted = min(length, size - offset)
+            if wanted > 0:
+                fetcher.range_into(offset, wanted, found.extend)
+            yield bytes(found)
+
     def thumbs(self, file_id: str, out_dir: Path) -> list[dict[str, Any]]:
         """Save the thumbnails of a file as ``<out_dir>/<size>.jpg``; their entries of the record, with ``path``."""
         record = self.file(file_id)

@@ -46,6 +46,20 @@ def test_the_bytes_come_back(stack: Stack, client: Client, make_file: MakeFile, 
     assert os.listdir(out.parent) == ["copy.tif"]
 
 
+def test_ranges_of_a_stored_file(stack: Stack, client: Client, make_file: MakeFile) -> None:
+    """Only the bytes asked for, by one URL; over the end as a file does; a cut GET goes on where it ended."""
+    path = make_file(2 * MIB)
+    data, file_id = path.read_bytes(), stored(stack, client, path)
+    calls = stack.calls["GetObject"]
+    stack.fail("GetObject", Fault(cut_after=100))
+    wanted = [(5, 1_000), (0, 0), (2 * MIB - 3, 10), (2 * MIB + 1, 5), (MIB, MIB)]
+    assert list(client.read(file_id, wanted)) == [data[at : at + length] for at, length in wanted]
+    assert stack.calls["GetObject"] - calls == 4
+    assert sum(one["kind"] == "get" and "bytes" not in one for one in stack.signed.values()) == 1
+    with pytest.raises(ValueError, match="no negative length"):
+        next(client.read(file_id, [(0, -1)]))
+
+
 def test_a_proven_sha256_is_compared(stack: Stack, client: Client, make_file: MakeFile, tmp_path: Path) -> None:
     """Where the server has proven it; a declared one proves nothing."""
     path, out = make_file(2 * MIB), tmp_path / "out"
