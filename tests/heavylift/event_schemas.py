@@ -181,6 +181,50 @@ def _batch(name: str, means: str, statuses: tuple[str, ...]) -> EventType:
     return EventType(name, means, statuses, fields)
 
 
+ARCHIVE_MADE = (
+    Field("members", "Its files, METS, CSV and tag files among them", COUNT),
+    Field("missing", "Files that were asked for and left out (`on_missing: skip`); a report inside names them", COUNT),
+    Field("size", "Bytes", COUNT),
+    Field("crc32", "CRC-32 of the whole, base64; S3 has proven it", TEXT),
+    Field(
+        "object",
+        "Where it is, for who may read the bucket",
+        objects(
+            Field("bucket", "The derived bucket", {"type": "string"}),
+            Field("key", "Its key", {"type": "string", "pattern": "^archives/"}),
+            Field("etag", "S3's ETag without quotes; for conditional reads", TEXT),
+        ),
+        "unless its time was over before this was told",
+    ),
+    Field("expires_at", "Until when it is kept", TIME),
+)
+ARCHIVE_FAILURE = Field(
+    "failure",
+    "Why",
+    objects(
+        Field("code", "Stable; see errors.md", TEXT),
+        Field("stage", "Where: archive", {"type": "string"}),
+        Field("retryable", "Whether asking again may help", FLAG),
+        Field("file_id", "The file that it is about", TEXT, "when it is about one"),
+    ),
+)
+
+
+def _archive(name: str, means: str, status: str, *more: Field) -> EventType:
+    fields = (
+        *_common("archive_id"),
+        Field("user", "Who asked for it: the token's sub", TEXT, "when known"),
+        Field("archive_id", "The archive", {"type": "string", "pattern": f"^{ULID}$"}),
+        Field("record_version", "Grows with every change of the job: of two events the larger is later", COUNT),
+        Field("status", "Its status at that moment", {"enum": [status]}),
+        Field("final", "Whether nothing more happens by itself", {"const": True}),
+        Field("package", "plain or bagit", {"enum": ["plain", "bagit"]}),
+        *more,
+        Field("created_at", "When it was asked for", TIME),
+    )
+    return EventType(name, means, (status,), fields)
+
+
 EVENTS: tuple[EventType, ...] = (
     _file(
         "file.completed",
@@ -212,6 +256,9 @@ EVENTS: tuple[EventType, ...] = (
     ),
     _batch("batch.cancelled", "It was cancelled", ("cancelled",)),
     _batch("batch.expired", "It was not ended in time", ("expired",)),
+    _archive("archive.completed", "It can be downloaded until `expires_at`", "completed", *ARCHIVE_MADE),
+    _archive("archive.failed", "It cannot be made; `failure` says why", "failed", ARCHIVE_FAILURE),
+    _archive("archive.cancelled", "It was cancelled before it was there", "cancelled"),
 )
 
 
@@ -238,6 +285,7 @@ def tables() -> dict[str, str]:
     """The tables of docs/events.md by the name of their place."""
     files = [event for event in EVENTS if event.name.startswith("file.")]
     batches = [event for event in EVENTS if event.name.startswith("batch.")]
+    archives = [event for event in EVENTS if event.name.startswith("archive.")]
     return {
         "types": "\n".join(
             [
@@ -252,15 +300,24 @@ def tables() -> dict[str, str]:
         ),
         "file fields": _fields(files),
         "batch fields": _fields(batches),
+        "archive fields": _fields(archives),
     }
 
 
+def _names(event: EventType) -> set[str]:
+    return {field.name for field in event.fields}
+
+
 def _fields(events: list[EventType]) -> str:
-    """One row for each field of any of the events, nested ones too, in the order of the longest."""
+    """One row for each field of any of the events, nested ones too, in the order of the longest; then those that it
+    has not.
+    """
     rows = ["| field | what | there |", "|---|---|---|"]
     longest = max(events, key=lambda event: len(event.fields))
-    for field in longest.fields:
-        having = [event.name for event in events if field.name in {one.name for one in event.fields}]
+    known = {field.name: field for event in (longest, *events) for field in reversed(event.fields)}
+    ordered = (*longest.fields, *(field for name, field in known.items() if name not in _names(longest)))
+    for field in ordered:
+        having = [event.name for event in events if field.name in _names(event)]
         only = "" if len(having) == len(events) else f"in {', '.join(f'`{name}`' for name in having)}"
         there = ", ".join(filter(None, (only, field.when))) or "always"
         rows.append(f"| `{field.name}` | {field.means} | {there} |")

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from moto.events.models import EventPattern
 
 from heavylift import announcements, bus, limits, records
-from heavylift.announcements import BATCH_TOTALS, BATCH_TYPES, BusEvent, batch_event, file_event
+from heavylift.announcements import BATCH_TOTALS, BATCH_TYPES, BusEvent, archive_event, batch_event, file_event
+from heavylift.archives import jobs
 from heavylift.records import ANNOUNCED, FileRecord
 from heavylift.settings import Settings
 from heavylift.states import FINAL, State
@@ -81,7 +82,8 @@ def check(event: BusEvent) -> None:
     problems = [error.message for error in Draft202012Validator(schema).iter_errors(detail)]
     assert problems == []
     assert fields_of(detail) <= described(schema)
-    assert event.id == detail["id"] == f"{detail.get('file_id', detail.get('batch_id'))}-{detail['record_version']}"
+    owner = next(detail[name] for name in ("file_id", "archive_id", "batch_id") if name in detail)
+    assert event.id == detail["id"] == f"{owner}-{detail['record_version']}"
     assert records.iso(event.at) == detail["at"]
     entry = {"Source": bus.SOURCE, "DetailType": event.type, "Detail": json.dumps(event.detail, ensure_ascii=False)}
     assert bus.entry_bytes(entry) < bus.CALL_BYTES_MAX // 4
@@ -175,6 +177,42 @@ def test_every_event_of_a_batch_fits_its_schema(status: str, numbers: list[int],
     check(event)
     assert event.detail["totals"] == totals
     assert event.detail["status"] in DESCRIBED[event.type].statuses
+
+
+SECRET = "Doe^Jane"
+
+
+def archive_told(status: str, **fields: Any) -> BusEvent:
+    job = jobs.ArchiveJob(
+        "acme", ID, f"{SECRET}.zip", jobs.ArchiveStatus(status), content_sha256="0" * 64, etag="e-2", crc32="AAAAAA==",
+        size=7, members=3, expires_at=9.0, wanted={"logical_id": SECRET},
+        failure={**FAILURE, "message": f"{SECRET} is gone", "file_id": MEMBER, "member": SECRET},
+        **fields,
+    )  # fmt: skip
+    owed = {"type": f"archive.{status}", "version": 4, "at": 7.0, "status": status}
+    return archive_event(job, owed, CONFIG)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+@pytest.mark.parametrize("user", ["", "user-1"])
+def test_every_event_of_an_archive_fits_its_schema(status: str, user: str) -> None:
+    """Without a name in it: neither the archive's nor, in the words of a failure, a file's."""
+    event = archive_told(status, user=user)
+
+    check(event)
+    assert SECRET not in json.dumps(event.detail)
+    assert ("object" in event.detail, "failure" in event.detail) == (status == "completed", status == "failed")
+
+
+def test_an_archive_that_is_gone_leaves_no_trail() -> None:
+    """Told late, its end names no object that is there no more; a failure that was none is not told."""
+    job = jobs.ArchiveJob("acme", ID, "a.zip", jobs.ArchiveStatus.EXPIRED, content_sha256="0" * 64, etag="e", size=1,
+                          crc32="AAAAAA==", expires_at=3.0)  # fmt: skip
+    owed = {"type": "archive.completed", "version": 4, "at": 2.0, "status": "completed"}
+    event = archive_event(job, owed, CONFIG)
+
+    check(event)
+    assert "object" not in event.detail
 
 
 def test_a_batch_that_has_not_ended_has_no_event() -> None:
@@ -273,7 +311,6 @@ def test_a_member_names_its_batch() -> None:
     assert "batch_id" not in told(a_record())
 
 
-SECRET = "Doe^Jane"
 PATIENTS: list[dict[str, Any]] = [
     {"kind": "dicom"},
     {"kind": "dicom", "format": "DICOM", "media_type": "application/dicom"},
@@ -371,7 +408,7 @@ def test_every_type_and_field_is_described() -> None:
     """Types are those that are told; the page names every field of every schema."""
     page = event_schemas.DOCUMENT.read_text()
 
-    assert DESCRIBED.keys() == {*ANNOUNCED.values(), *BATCH_TYPES.values()}
+    assert DESCRIBED.keys() == {*ANNOUNCED.values(), *BATCH_TYPES.values(), *jobs.ANNOUNCED.values()}
     for state, name in ANNOUNCED.items():
         assert state.value in DESCRIBED[name].statuses
     for event in EVENTS:
@@ -391,6 +428,8 @@ def test_the_schemas_are_schemas(event: event_schemas.EventType) -> None:
         good = dict(
             told(a_record(status, failure=FAILURE, store_etag="e", thumbnails=({**PICTURE, "key": "thumbnails/x"},)))
         )
+    elif event.name.startswith("archive."):
+        good = dict(archive_told(event.statuses[0]).detail)
     else:
         totals = dict.fromkeys(BATCH_TOTALS, 1)
         made = batch_event(

@@ -1,4 +1,4 @@
-"""What others are told of a file's or a batch's end: the events that we put on the bus. No I/O here.
+"""What others are told of a file's, a batch's or an archive's end: the events that we put on the bus. No I/O here.
 
 Each is described in docs/events.md and by a JSON Schema in docs/events/; within version 1 fields are only added.
 An event never holds a presigned URL, free metadata or a patient's data. File names of DICOM files are often made
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heavylift import keys
 from heavylift.api.views import checksums
@@ -18,6 +18,9 @@ from heavylift.limits import NAME_LENGTH_MAX, rule_for_extension, rule_for_forma
 from heavylift.records import FileRecord, iso
 from heavylift.settings import Settings, settings
 from heavylift.states import FINAL, State
+
+if TYPE_CHECKING:  # jobs know what they owe the bus, which is told here
+    from heavylift.archives.jobs import ArchiveJob
 
 DETAIL_VERSION = 1
 MESSAGE_LENGTH_MAX = 1_000  # a sentence; keeps ten events of the longest names far below one call's limit
@@ -123,6 +126,61 @@ def batch_event(
     return BusEvent(
         BATCH_TYPES[status], event_id, at, {name: value for name, value in detail.items() if value is not None}
     )
+
+
+def archive_event(job: ArchiveJob, entry: Mapping[str, Any], config: Settings | None = None) -> BusEvent:
+    """The event of an archive's end: an outbox entry {"type","version","at","status"} of its job.
+
+    Neither its name nor what its failure says in words is told: both are made of files' names. The file that a
+    failure is about is told by its id.
+    """
+    config = settings() if config is None else config
+    version, at, status = int(entry["version"]), float(entry["at"]), str(entry["status"])
+    event_id = f"{job.archive_id}-{version}"
+    made = status == "completed"
+    failure = job.failure if status == "failed" and job.status == "failed" else None
+    detail = {
+        "version": DETAIL_VERSION,
+        "id": event_id,
+        "at": iso(at),
+        "store_bucket": config.store_bucket,
+        "tenant": job.tenant,
+        "user": _cut(job.user) or None,
+        "archive_id": job.archive_id,
+        "record_version": version,
+        "status": status,
+        "final": True,
+        "package": job.package,
+        "members": job.members if made else None,
+        "missing": job.missing if made else None,
+        "size": job.size if made else None,
+        "crc32": job.crc32 if made else None,
+        "failure": _archive_failure(failure) if failure else None,
+        "object": _archive_object(job, config) if made and job.status == "completed" else None,
+        "expires_at": iso(job.expires_at) if made else None,
+        "created_at": iso(job.created_at),
+    }
+    return BusEvent(
+        str(entry["type"]), event_id, at, {name: value for name, value in detail.items() if value is not None}
+    )
+
+
+def _archive_failure(failure: Mapping[str, Any]) -> dict[str, Any]:
+    told = {
+        "code": str(failure.get("code", "")),
+        "stage": str(failure.get("stage", "")),
+        "retryable": bool(failure.get("retryable", False)),
+    }
+    return {**told, "file_id": str(failure["file_id"])} if failure.get("file_id") else told
+
+
+def _archive_object(job: ArchiveJob, config: Settings) -> dict[str, str]:
+    """Where the archive is, for receivers that may read the derived bucket."""
+    return {
+        "bucket": config.derived_bucket,
+        "key": keys.archive(job.tenant, job.content_sha256 or ""),
+        "etag": job.etag or "",
+    }
 
 
 def _may_be_dicom(record: FileRecord) -> bool:

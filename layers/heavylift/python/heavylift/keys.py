@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from heavylift.ids import is_file_id, is_tenant
+from heavylift.ids import is_file_id, is_tenant, is_ulid
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,44 @@ def report(tenant: str, file_id: str, name: str) -> str:
 def report_errors(tenant: str, file_id: str, name: str) -> str:
     """All errors of that report, one JSON line each, where they are more than the report shows."""
     return f"reports/{tenant}/{file_id}/{name}-errors.jsonl"
+
+
+def archive(tenant: str, content_sha256: str) -> str:
+    """An archive, named by a digest of what it is made of: the same members are the same object."""
+    return f"archives/{tenant}/{content_sha256}.zip"
+
+
+def archive_index(tenant: str, content_sha256: str) -> str:
+    """Where each member lies in that archive; it goes with it."""
+    return f"archives/{tenant}/{content_sha256}.index"
+
+
+def parse_archive(key: str) -> tuple[str, str] | None:
+    """(tenant, digest) of an archive's key or its index's; None for a key that we never made."""
+    pieces = key.split("/")
+    if len(pieces) != 3 or pieces[0] != "archives" or not is_tenant(pieces[1]):
+        return None
+    digest, _, kind = pieces[2].partition(".")
+    return (pieces[1], digest) if re.fullmatch("[0-9a-f]{64}", digest) and kind in {"zip", "index"} else None
+
+
+def archive_request(tenant: str, archive_id: str) -> str:
+    """What an archive is to be made of, as JSON: put there by the API, or by whoever runs the deployment."""
+    return f"requests/{tenant}/{archive_id}.json"
+
+
+def parse_archive_request(key: str) -> tuple[str, str] | None:
+    """(tenant, archive id) of a request's key; None for a key that names neither."""
+    pieces = key.split("/")
+    if len(pieces) != 3 or pieces[0] != "requests" or not is_tenant(pieces[1]) or not pieces[2].endswith(".json"):
+        return None
+    archive_id = pieces[2].removesuffix(".json")
+    return (pieces[1], archive_id) if is_ulid(archive_id) else None
+
+
+def work_prefix(tenant: str, owner_id: str) -> str:
+    """Where the temporary objects of a file, batch or archive lie."""
+    return f"work/{tenant}/{owner_id}/"
 
 
 def derived_prefixes(tenant: str, file_id: str) -> tuple[str, ...]:

@@ -1,0 +1,150 @@
+"""The items of archives in the table. One of the few modules that touch the world."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from heavylift import announcements, bus, items, queue, work
+from heavylift.archives import jobs
+from heavylift.archives.jobs import ArchiveJob
+from heavylift.errors import RequestError, TransientError
+from heavylift.telemetry import count, logger
+from heavylift.work import Claim, LeaseLost
+
+CHANGE_TRIES = 12  # a job's workers write to one item, each a few times a slice
+STAGE = "archive"
+
+
+class StaleJob(TransientError):
+    """The job was changed by somebody else between our read and our write."""
+
+    def __init__(self, archive_id: str) -> None:
+        super().__init__(
+            "record_changed", f"The archive {archive_id} was changed at the same moment.", archive_id=archive_id
+        )
+
+
+def find(tenant: str, archive_id: str) -> ArchiveJob | None:
+    """The job, strongly consistent; None when there is none."""
+    item = items.get(jobs.item_key(tenant, archive_id))
+    return jobs.from_item(item) if item else None
+
+
+def get(tenant: str, archive_id: str) -> ArchiveJob:
+    """The job. RequestError ``not_found``: the same for an unknown id and another tenant's."""
+    job = find(tenant, archive_id)
+    if job is None:
+        raise RequestError("not_found", "There is no archive with this id.")
+    return job
+
+
+def create(job: ArchiveJob) -> ArchiveJob:
+    """Write a job; the one that is there already if somebody was first."""
+    if items.put(jobs.to_item(job), only_new=True):
+        count("ArchivesBegun", package=job.package)
+        return job
+    return get(job.tenant, job.archive_id)
+
+
+def commit(before: ArchiveJob, after: ArchiveJob) -> ArchiveJob:
+    """Write what differs, if the version is still there. StaleJob when somebody was first."""
+    old, new = jobs.to_item(before), jobs.to_item(after)
+    sets = {name: value for name, value in new.items() if old.get(name) != value}
+    removes = sorted(old.keys() - new.keys())
+    if not items.change(jobs.item_key(before.tenant, before.archive_id), sets, removes, version=before.version):
+        raise StaleJob(before.archive_id)
+    return after
+
+
+def _stored(job: ArchiveJob) -> dict[str, Any]:
+    return items.as_stored(jobs.to_item(job))
+
+
+def update(tenant: str, archive_id: str, decide: Callable[[ArchiveJob], ArchiveJob | None]) -> ArchiveJob:
+    """Read, decide, write; again from the start when somebody was first. Whoever ends a job also tells the world.
+
+    ``decide`` gives None (or the job itself) to leave it. A write that arrived although its answer was lost is
+    recognised as our own: nothing is decided twice.
+    """
+    wanted: ArchiveJob | None = None
+    for attempt in range(CHANGE_TRIES):
+        job = get(tenant, archive_id)
+        if wanted is not None and wanted.version == job.version and _stored(wanted) == _stored(job):
+            return _told(job)
+        wanted = decide(job)
+        if wanted is None or wanted is job:
+            return job
+        try:
+            return _told(commit(job, wanted))
+        except StaleJob:
+            time.sleep(0.01 * attempt)
+    raise StaleJob(archive_id)
+
+
+def _told(job: ArchiveJob) -> ArchiveJob:
+    """After a write of ours: what the job owes the bus goes there; what fails now the sweeper does."""
+    if not job.final or not job.outbox:
+        return job
+    logger().info("archive ended", archive_id=job.archive_id, status=job.status.value, failure=job.failure)
+    count("ArchivesEnded", status=job.status.value)
+    try:
+        return announce(job)
+    except TransientError as error:
+        logger().warning("the sweeper will announce this archive", archive_id=job.archive_id, code=error.code)
+        return job
+
+
+def announce(job: ArchiveJob) -> ArchiveJob:
+    """Put what ``outbox`` holds on the bus and clear it. TransientError: it stays there, due for the sweeper."""
+    bus.put([announcements.archive_event(job, owed) for owed in job.outbox])
+    told = {owed["version"] for owed in job.outbox}
+
+    def decide(current: ArchiveJob) -> ArchiveJob | None:
+        left = tuple(owed for owed in current.outbox if owed["version"] not in told)
+        return None if left == current.outbox else jobs.changed(current, time.time(), outbox=left)
+
+    return update(job.tenant, job.archive_id, decide)
+
+
+# --- a worker's part ---
+
+
+def claim(tenant: str, archive_id: str, owner: str, lease_s: float) -> tuple[Claim, ArchiveJob]:
+    """Take the lease if it is free: (TAKE, the job as leased), or why not. RequestError ``not_found``."""
+    seen: list[Claim] = []
+
+    def decide(job: ArchiveJob) -> ArchiveJob | None:
+        now = time.time()
+        answer = jobs.may_claim(job, owner, now)
+        seen.append(answer)
+        if answer is Claim.EXHAUSTED:
+            return jobs.failed(job, jobs.exhausted(job), now)
+        if answer is not Claim.TAKE:
+            return None
+        return jobs.claimed(job, owner, now, lease_s, work.look_again_s(STAGE))
+
+    job = update(tenant, archive_id, decide)
+    return seen[-1], job
+
+
+def write(held: ArchiveJob, decide: Callable[[ArchiveJob, float], ArchiveJob | None]) -> ArchiveJob:
+    """A fenced write of whoever holds ``held``'s lease: ``decide(current, now)``; the job after it. LeaseLost."""
+
+    def fenced(current: ArchiveJob) -> ArchiveJob | None:
+        if current.fence != held.fence:
+            raise LeaseLost("lease_lost", f"The archive is {current.status.value}, and somebody else's now.")
+        return decide(current, time.time())
+
+    return update(held.tenant, held.archive_id, fenced)
+
+
+def set_fields(held: ArchiveJob, **values: Any) -> ArchiveJob:
+    """``write`` of some fields."""
+    return write(held, lambda current, now: jobs.changed(current, now, **values))
+
+
+def wake(job: ArchiveJob) -> None:
+    """Tell the function to take a job up whose event may have been lost."""
+    queue.send(STAGE, queue.Continuation("continue", job.tenant, job.archive_id, job.attempt))
