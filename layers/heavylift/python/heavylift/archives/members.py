@@ -16,6 +16,7 @@ from itertools import pairwise
 
 NAME_BYTES_MAX = 0xFFFF  # the length field of a ZIP header has two bytes
 SIZE_MAX = 0xFFFF_FFFF_FFFF_FFFF  # the size field of ZIP64 has eight
+CONTENT_BYTES_MAX = 1 << 20  # larger ones are written to S3 first and then are members as any other
 _MAGIC = b"HLMEMB1\n"
 _SLICE = 1 << 20  # compressed by so many bytes at a time
 
@@ -104,6 +105,8 @@ class Members:
             raise ValueError(
                 f"{name!r}: content of {len(member.content)} bytes for {member.size_bytes}, or two origins"
             )
+        if member.content is not None and len(member.content) > CONTENT_BYTES_MAX:
+            raise ValueError(f"{name!r}: {len(member.content)} bytes of content belong into an object of their own")
         if member.content is None and member.source is None and member.size_bytes:
             raise ValueError(f"{name!r}: {member.size_bytes} bytes from nowhere")
         if name.endswith(b"/") and member.size_bytes:
