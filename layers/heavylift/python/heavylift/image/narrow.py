@@ -21,6 +21,8 @@ def reducible(image: Image.Image, *, invert_16: bool = False) -> Image.Image:
     ``invert_16``: WhiteIsZero in 16 bits, which Pillow does not turn round as it does for 8 bits.
     """
     mode = image.mode
+    if mode in ("1", "L", "RGB") and image.info.get("transparency") is not None:
+        return image.convert("RGBA" if mode == "RGB" else "LA")  # one grey or colour stands for nothing
     if mode == "1":
         return image.convert("L")
     if mode in ("P", "PA"):
