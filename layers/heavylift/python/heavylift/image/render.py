@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from heavylift.errors import ContentError, TransientError
 from heavylift.image.channel import Channel, ParentGone
 from heavylift.image.decision import Choice, Decision, decide
+from heavylift.image.duration import check_seconds
 from heavylift.image.estimate import chunked_decode_bytes, whole_decode_bytes
 from heavylift.image.facts import TIFF_FORMATS, ImageFacts, TiffStructure, inspect, read_tiff
+from heavylift.image.rows import rows_decode_bytes
 from heavylift.ranges import ReadAhead, drive
 from heavylift.sniff import Detection
 from heavylift.tiff import tags
@@ -73,6 +75,7 @@ class Renderer:
         self._size = channel.size_bytes
         self._budget = int(self._options["budget_bytes"])
         self._edge = max(self._options["sizes"])
+        self._seconds = float(job["seconds"])
         self._head = b""
 
     def run(self) -> None:
@@ -80,7 +83,7 @@ class Renderer:
             made = self._tiff()
         else:
             facts = drive(inspect(self._detection, self._size), self._fetch())
-            made = self._whole(facts, None)
+            made = self._rows(facts) or self._whole(facts, None)
         for thumbnail in made:
             head = {"size": thumbnail.size, "width": thumbnail.width, "height": thumbnail.height}
             self._channel.send_thumbnail(head, thumbnail.jpeg)
@@ -173,6 +176,34 @@ class Renderer:
 
     # --- everything else
 
+    def _rows(self, facts: ImageFacts) -> list[Encoded] | None:
+        """Of a picture that is stored in rows; None for others."""
+        from heavylift.image.finish import finish
+        from heavylift.image.streaming import decode_rows, row_layout
+
+        layout = row_layout(facts.format, self._head)
+        if layout is None:
+            return None
+        size = (facts.width, facts.height)
+        banded = rows_decode_bytes(layout, fit_within(*size, self._edge))
+        choice = self._choice(self._whole_bytes(facts, size, facts.mode), banded)
+        decision = decide(replace(choice, chunking=True))  # the switch is for TIFF
+        if decision.method == "standard":
+            return self._whole(facts, decision)
+        check_seconds(layout.seconds, self._size, self._seconds)
+        self._announce(facts, decision)
+        whole = decode_rows(self._channel, facts.format, self._head, self._edge, facts.orientation)
+        options = self._options
+        return finish(
+            whole.image,
+            full_size=whole.full_size,
+            orientation=int(options["orientation"] or whole.orientation),
+            icc_profile=whole.icc_profile,
+            sizes=tuple(options["sizes"]),
+            quality=int(options["quality"]),
+            pad_color=options["pad_color"],
+        )
+
     def _whole(self, facts: ImageFacts, decision: Decision | None, picture: Picture | None = None) -> list[Encoded]:
         from heavylift.image.finish import finish
         from heavylift.image.whole import decode_whole
@@ -196,6 +227,8 @@ class Renderer:
             allowed,
             head=self._head,
             levels=facts.levels,
+            interlaced=facts.interlaced,
+            seconds_left=self._seconds,
             invert_16=invert,
         )
         if picture is None and whole.orientation != facts.orientation:

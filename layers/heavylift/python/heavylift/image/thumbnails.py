@@ -21,6 +21,7 @@ from heavylift.sniff import Detection
 from heavylift.tiff.bands import BAND_BYTES, CHUNK_EDGE
 
 MIB: Final = 1 << 20
+SECONDS_MAX: Final = 86_400.0  # no function runs longer; infinity is no JSON
 # Formats that the child decodes; the others are refused here, without starting one.
 DECODED_FORMATS: Final = TIFF_FORMATS | {"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "PSD"}
 
@@ -108,11 +109,13 @@ def make_thumbnails(
             "unsupported_feature", f"no decoder for {detection.format} here yet", format=detection.format
         )
     started = time.monotonic()
+    seconds = max(0.0, min(seconds_left(), SECONDS_MAX))
     job = {
         "size_bytes": source.size_bytes,
         "detection": asdict(detection),
         "options": asdict(options),
-        "cpu_seconds": max(1, math.ceil(min(seconds_left(), 86_400.0))) + 5,
+        "seconds": seconds,
+        "cpu_seconds": max(1, math.ceil(seconds)) + 5,
     }
     child = Child(
         job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Final, cast
@@ -11,6 +12,7 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
+from heavylift.image.duration import check_seconds, whole_decode_seconds
 from heavylift.image.facts import TIFF_FORMATS
 from heavylift.image.narrow import shrink_image
 from heavylift.image.sources import PictureSource, RangeFile
@@ -64,13 +66,15 @@ def decode_whole(
     *,
     head: bytes = b"",
     levels: int = 1,
+    interlaced: bool = False,
+    seconds_left: float = math.inf,
     invert_16: bool = False,
 ) -> Whole:
     """The first picture of a file, fitted into a square of ``edge``.
 
     ``allowed(size, mode)`` is asked between header and pixels, and raises where the memory would not do.
-    ``head``: the file's first bytes where they are at hand. ``levels`` as in ImageFacts. ContentError where the
-    bytes do not decode.
+    ``head``: the file's first bytes where they are at hand. ``levels`` and ``interlaced`` as in ImageFacts.
+    ContentError where the bytes do not decode, or would not within ``seconds_left``.
     """
     plugins = PILLOW_FORMATS.get(format_name)
     if plugins is None:
@@ -87,6 +91,10 @@ def decode_whole(
         orientation = 1 if format_name in TIFF_FORMATS else image.getexif().get(274, 1)
         out = fit_within(*full_size, edge)
         shrink = draft_shrink(format_name, *full_size, edge, levels)
+        if format_name not in TIFF_FORMATS:
+            pixels = full_size[0] * full_size[1]
+            seconds = whole_decode_seconds(format_name, pixels, interlaced=interlaced, shrink=shrink)
+            check_seconds(seconds, source.size_bytes, seconds_left)
         if format_name == "JPEG":
             image.draft(image.mode, (full_size[0] // shrink, full_size[1] // shrink))
         elif shrink > 1:
