@@ -35,6 +35,7 @@ _READ = frozenset(
         "AWS::CloudWatch::Alarm",
         "AWS::DynamoDB::Table",
         "AWS::Events::Rule",
+        "AWS::GuardDuty::MalwareProtectionPlan",
         "AWS::IAM::Role",
         "AWS::Lambda::EventSourceMapping",
         "AWS::Lambda::Function",
@@ -46,6 +47,13 @@ _READ = frozenset(
         "AWS::SQS::Queue",
         "AWS::SQS::QueuePolicy",
     }
+)
+_SCANNER = "malware-protection-plan.guardduty.amazonaws.com"
+_SCANNER_ACTIONS = frozenset(
+    {f"events:{verb}" for verb in ("PutRule", "DeleteRule", "PutTargets", "RemoveTargets", "DescribeRule")}
+    | {"events:ListTargetsByRule", "s3:PutBucketNotification", "s3:GetBucketNotification", "s3:ListBucket"}
+    | {"s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"}
+    | {f"s3:{verb}Object{of}Tagging" for verb in ("Put", "Get") for of in ("", "Version")}
 )
 _PLAIN = frozenset({"AWS::ApiGatewayV2::Stage", "AWS::Lambda::EventInvokeConfig"})
 
@@ -68,6 +76,10 @@ def described(topology: Any, config: Config) -> Counter[Fact]:
     return facts
 
 
+def _rules(topology: Any, config: Config) -> tuple[Any, ...]:
+    return (*topology.RULES, *(topology.SCAN_RULES if topology.scanning(config.settings) else ()))
+
+
 def _storage_facts(topology: Any, config: Config) -> Iterator[Fact]:
     watched = {rule.bucket for rule in topology.RULES}
     for bucket in topology.BUCKETS:
@@ -81,6 +93,10 @@ def _storage_facts(topology: Any, config: Config) -> Iterator[Fact]:
                 yield "expiry", bucket.name, f"{one.name}/", one.expire_days
         if bucket.cors_methods and config.origins:
             yield "cors", bucket.name, _set(config.origins), _set(bucket.cors_methods), _set(bucket.cors_expose)
+    if topology.scanning(config.settings):
+        for name in {rule.bucket for rule in topology.SCAN_RULES}:
+            yield "scanned", name, _set(rule.prefix for rule in topology.SCAN_RULES if rule.bucket == name), "ENABLED"
+            yield "scanner's role", name
     table = topology.TABLE
     yield "table", table.partition_key, table.sort_key, table.ttl_attribute
     for index in table.indexes:
@@ -90,7 +106,7 @@ def _storage_facts(topology: Any, config: Config) -> Iterator[Fact]:
 def _queue_facts(topology: Any, config: Config) -> Iterator[Fact]:
     for queue in topology.QUEUES:
         dead, undelivered = f"{queue.name}-dlq", f"{queue.name}-delivery-dlq"
-        rules = [rule for rule in topology.RULES if rule.queue == queue.name]
+        rules = [rule for rule in _rules(topology, config) if rule.queue == queue.name]
         yield "queue", queue.name, queue.visibility_s, queue.retention_days * _DAY_S, dead, queue.receive_count_max
         yield "queue", dead, None, queue.dlq_retention_days * _DAY_S, None, None
         if rules:
@@ -281,6 +297,10 @@ def _facts_of(
             return _queue(name, told)
         case "AWS::Events::Rule":
             return _rule(name, told)
+        case "AWS::GuardDuty::MalwareProtectionPlan":
+            scanned = told["ProtectedResource"]["S3Bucket"]
+            prefixes, tags = _set(scanned.get("ObjectPrefixes", ())), told["Actions"]["Tagging"]["Status"]
+            return [("scanned", _bare(scanned["BucketName"]), prefixes, tags)]
         case "AWS::Lambda::Function":
             return _function(name, told)
         case "AWS::Lambda::EventSourceMapping":
@@ -393,6 +413,9 @@ def _source(told: Mapping[str, Any]) -> Iterator[Fact]:
 
 def _role(arn: str, roles: Mapping[str, list[str]], told: Mapping[str, Any]) -> Iterator[Fact]:
     owners = roles.get(arn, [])
+    if not owners and _SCANNER in repr(told.get("AssumeRolePolicyDocument")):
+        yield from _scanners_role(told)
+        return
     if len(owners) != 1:
         yield "role of several or none", arn, tuple(owners)
     for managed in told.get("ManagedPolicyArns", ()):
@@ -405,6 +428,19 @@ def _role(arn: str, roles: Mapping[str, list[str]], told: Mapping[str, Any]) -> 
                 for action in _many(statement.get("Action", ())):
                     for resource in _many(statement.get("Resource", ())):
                         yield "allow", owner, action, _resource(str(resource))
+
+
+def _scanners_role(told: Mapping[str, Any]) -> Iterator[Fact]:
+    """GuardDuty's own: it reads objects, writes tags and its test object, nothing else, and in one bucket."""
+    statements = [one for policy in told["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    touched = {str(resource) for one in statements for resource in _many(one["Resource"])}
+    buckets = {_resource(resource).partition("/")[0] for resource in touched if ":events:" not in resource}
+    for name in buckets:
+        yield "scanner's role", name
+    for one in statements:
+        for action in _many(one["Action"]):
+            if one["Effect"] != "Allow" or action not in _SCANNER_ACTIONS:
+                yield "scanner may", action
 
 
 def _policy(kind: str, names: Iterable[str], told: Mapping[str, Any]) -> Iterator[Fact]:

@@ -117,6 +117,9 @@ def _settings(value: object) -> Mapping[str, str]:
             raise ConfigError(f"{PREFIX}settings {name} must be a number, not {told[name]!r}") from None
         if not fits:
             raise ConfigError(f"{PREFIX}settings {name}={told[name]} is not between 0 and {limit}")
+    gate = told.get("MALWARE_SCAN", "").strip().lower()
+    if gate not in ("", *topology.MALWARE_SCAN):
+        raise ConfigError(f"{PREFIX}settings MALWARE_SCAN must be one of {', '.join(topology.MALWARE_SCAN)}")
     return told
 
 

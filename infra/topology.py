@@ -108,6 +108,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanRule(Rule):
+    """A malware scanner's verdicts on objects in ``bucket`` under ``prefix`` go to ``queue``."""
+
+    def pattern(self, bucket_name: str) -> dict[str, object]:
+        """GuardDuty's event ("Monitoring S3 object scans with Amazon EventBridge")."""
+        scanned = {"bucketName": [bucket_name], "objectKey": [{"prefix": self.prefix}]}
+        return {
+            "source": ["aws.guardduty"],
+            "detail-type": ["GuardDuty Malware Protection Object Scan Result"],
+            "detail": {"s3ObjectDetails": scanned},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     method: str
     path: str
@@ -209,6 +223,23 @@ RULES = (
     Rule("staging-in", "staging", "in/", "validate"),
     Rule("store-files", "store", "files/", "thumbnail"),
 )
+
+# Where the scanning gate is on (setting MALWARE_SCAN): what GuardDuty scans, and whom it tells.
+SCAN_RULES = (ScanRule("staging-in-scanned", "staging", "in/", "validate"),)
+
+
+MALWARE_SCAN = ("off", "strict", "lenient")
+
+
+def scanning(settings: Mapping[str, str]) -> bool:
+    """Whether a deployment with these settings has the scanning gate."""
+    return settings.get("MALWARE_SCAN", "").strip().lower() not in ("", "off")
+
+
+def rules(settings: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The rules of a deployment with these settings."""
+    return (*RULES, *SCAN_RULES) if scanning(settings) else RULES
+
 
 _RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
 # Whoever ends a file also marks its hour for the statistics.
@@ -375,6 +406,8 @@ FUNCTIONS = (
                 ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("staging/in/*",),
             ),
+            # A scan's verdict whose event was lost.
+            Allow(("s3:GetObjectTagging",), ("staging/in/*",)),
             # The record of a batch's member is made when its object is there.
             Allow(("dynamodb:PutItem",), ("table",)),
             Allow(
@@ -486,6 +519,7 @@ SETTINGS: tuple[str, ...] = (
     "TIFF_CHUNK_SIZE",
     "ENABLE_TIFF_CHUNKING",
     "DEFAULT_RULES",
+    "MALWARE_SCAN",
     "RATE_LIMIT_FILES_PER_MINUTE",
     "RATE_LIMIT_CALLS_PER_MINUTE",
 )

@@ -14,5 +14,7 @@ def one(data: bytes) -> None:
         assert isinstance(message.key, str), message
         assert isinstance(message.bucket, str), message
         assert message.size_bytes >= 0, message
+    elif isinstance(message, queue.ScanVerdict):
+        assert all(isinstance(text, str) for text in (message.key, message.etag, message.status, *message.threats))
     elif message is not None:
         assert queue.parse(queue.body_of(message)) == message, message

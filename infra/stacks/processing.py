@@ -36,7 +36,7 @@ class ProcessingStack(cdk.Stack):
                 self,
                 f"Pipeline-{queue.name}",
                 queue,
-                [rule for rule in topology.RULES if rule.queue == queue.name],
+                [rule for rule in topology.rules(config.settings) if rule.queue == queue.name],
                 storage.buckets,
                 config.deployment,
             )

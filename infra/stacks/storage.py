@@ -12,6 +12,7 @@ from constructs import Construct
 
 from infra import topology
 from infra.config import Config
+from infra.constructs.scanner import Scanner
 
 BUCKET_TAG = "heavylift:bucket"
 CORS_MAX_AGE_S = 3000  # how long a browser may remember a preflight's answer
@@ -25,6 +26,10 @@ class StorageStack(cdk.Stack):
         watched = {rule.bucket for rule in topology.RULES}
         self.buckets = {one.name: self._bucket(one, config, one.name in watched) for one in topology.BUCKETS}
         self.table = self._table(topology.TABLE)
+        if topology.scanning(config.settings):
+            for name in sorted({rule.bucket for rule in topology.SCAN_RULES}):
+                prefixes = [rule.prefix for rule in topology.SCAN_RULES if rule.bucket == name]
+                Scanner(self, f"Scanner-{name}", self.buckets[name], prefixes)
 
     def _bucket(self, bucket: topology.Bucket, config: Config, watched: bool) -> s3.Bucket:
         rules = [

@@ -141,6 +141,21 @@ def bucket_suffix(identity: Identity) -> str:
     return "-" + hashlib.sha256(identity.admin_token.encode()).hexdigest()[:12]
 
 
+def rules(topology: Any, outer: Mapping[str, str]) -> tuple[Any, ...]:
+    """The rules of a stack with these settings; a test's own topology has nothing to scan."""
+    known = getattr(topology, "rules", None)
+    return tuple(known(outer)) if known is not None else tuple(topology.RULES)
+
+
+def scanned(topology: Any, outer: Mapping[str, str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What a malware scanner looks at with these settings: prefixes, by a bucket's physical name."""
+    made: dict[str, tuple[str, ...]] = {}
+    known = getattr(topology, "scanning", None)
+    for rule in topology.SCAN_RULES if known is not None and known(outer) else ():
+        made[names[rule.bucket]] = (*made.get(names[rule.bucket], ()), rule.prefix)
+    return made
+
+
 def queue_names(topology: Any) -> dict[str, str]:
     """Physical names of the queues and, under ``<name>-dlq``, of their dead-letter queues."""
     return {name: f"heavylift-{name}" for queue in topology.QUEUES for name in (queue.name, f"{queue.name}-dlq")}

@@ -46,6 +46,7 @@ from heavylift_local.runtime.child import (
     error_payload,
 )
 from heavylift_local.runtime.pool import Fault, Pool
+from heavylift_local.scanner import StubScanner
 from heavylift_local.serving import LoopbackServer
 from heavylift_local.sources import QueueSource, Schedule, retry_delays, scheduled_event
 from heavylift_local.sqs.queue import Message, Queue
@@ -113,6 +114,7 @@ class Stack:
         self._gateway: Gateway | None = None
         self._internal: LoopbackServer | None = None
         self.hub: EventHub | None = None
+        self.scanner: StubScanner | None = None
 
     # Start.
 
@@ -269,9 +271,8 @@ class Stack:
         def sender(queue: Queue) -> Any:
             return lambda body: queue.send(Message(body, sender="events.amazonaws.com"))
 
-        self.hub = EventHub(
-            [target(rule, buckets[rule.bucket], sender(self.queues[rule.queue])) for rule in self.topology.RULES]
-        )
+        rules = plan.rules(self.topology, self._outer)
+        self.hub = EventHub([target(rule, buckets[rule.bucket], sender(self.queues[rule.queue])) for rule in rules])
         self.bus = Bus(
             self._callers,
             self.folder / "logs" / "bus.jsonl",
@@ -356,7 +357,19 @@ class Stack:
         schedule.start()
         self._schedules.append(schedule)
 
+    def _start_scanner(self) -> None:
+        """Where the scanning gate is on: a stub in GuardDuty's place, which sees S3's events as GuardDuty does."""
+        prefixes = plan.scanned(self.topology, self._outer, self.bucket_names)
+        if not prefixes:
+            return
+        assert self.hub is not None
+        key = self.identity.keys[plan.OPERATOR]
+        s3 = external.client(self.external or external.External(self.s3_url, self.region, key))
+        self.scanner = StubScanner(s3, prefixes, self.hub.publish, self.region, plan.ACCOUNT)
+        self.scanner.start()
+
     def _start_sources(self) -> None:
+        self._start_scanner()
         if self.external is not None:
             self._start_poller()
         for function in self.topology.FUNCTIONS:
@@ -435,6 +448,8 @@ class Stack:
             pass
         if self.hub is not None:
             self.hub.publish(event)
+        if self.scanner is not None:
+            self.scanner.see(event)
 
     def events_held(self) -> AbstractContextManager[object]:
         """S3's events wait outside while this is held."""
@@ -546,6 +561,7 @@ class Stack:
             "region": self.region,
             "time_scale": self.scale,
             "events": self.options.events,
+            "scanner": None if self.scanner is None else "stub",
             "table": self.topology.TABLE.name,
             "buckets": self.bucket_names,
             "pids": self.pids(),
@@ -569,6 +585,8 @@ class Stack:
             part.stop()
         if hasattr(self, "_save_queues_schedule"):
             self._save_queues_schedule.stop()
+        if self.scanner is not None:
+            self.scanner.stop()
         for worker in self._workers:
             worker.stop()
         if self.hub is not None:

@@ -71,6 +71,26 @@ def object_created(
     return made
 
 
+def scan_result(
+    bucket: str,
+    key: str,
+    etag: str,
+    status: str = "NO_THREATS_FOUND",
+    *,
+    threats: tuple[str, ...] = (),
+    version_id: str | None = None,
+) -> dict[str, Any]:
+    """GuardDuty's verdict on an object."""
+    made = event("guardduty_scan_result")
+    went = {"UNSUPPORTED": "SKIPPED", "ACCESS_DENIED": "SKIPPED", "FAILED": "FAILED"}.get(status, "COMPLETED")
+    made["detail"]["scanStatus"] = went
+    scanned = {"bucketName": bucket, "objectKey": key, "eTag": etag, "s3Throttled": False}
+    made["detail"]["s3ObjectDetails"] = scanned | ({"versionId": version_id} if version_id else {})
+    named = [{"name": name} for name in threats] or None
+    made["detail"]["scanResultDetails"] = {"scanResultStatus": status, "threats": named}
+    return made
+
+
 def sqs(*records: dict[str, Any]) -> dict[str, Any]:
     """An SQS event; each record gives body, messageId, receiptHandle, receive_count, queue."""
     made = event("sqs")

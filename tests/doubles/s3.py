@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import md5, sha256
-from typing import Any
+from typing import IO, Any
 
 from tests.doubles.answers import refusal
 
@@ -43,6 +43,7 @@ class Object:
     at: float = 0.0
     marker: bool = False
     announced: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -115,6 +116,15 @@ class FakeS3:
                 answer["ChecksumType"] = found.checksum_type
         return answer
 
+    def get_object_tagging(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        found = self._find(Bucket, Key, "GetObjectTagging")
+        return {"TagSet": [{"Key": key, "Value": value} for key, value in found.tags.items()]}
+
+    def put_object_tagging(self, *, Bucket: str, Key: str, Tagging: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(Bucket, Key, "PutObjectTagging")
+        found.tags = {tag["Key"]: tag["Value"] for tag in Tagging["TagSet"]}
+        return {}
+
     def get_object(
         self,
         *,
@@ -142,14 +152,24 @@ class FakeS3:
         *,
         Bucket: str,
         Key: str,
-        Body: bytes,
+        Body: bytes | IO[bytes],
         ContentType: str = "binary/octet-stream",
+        ContentLength: int | None = None,
         Metadata: dict[str, str] | None = None,
         ChecksumAlgorithm: str | None = None,
         ChecksumSHA256: str | None = None,
+        ChecksumCRC32: str | None = None,
         IfNoneMatch: str | None = None,
     ) -> dict[str, Any]:
+        if not isinstance(Body, bytes):
+            Body = Body.read()
+        if ContentLength is not None and ContentLength != len(Body):
+            raise refusal("IncompleteBody", 400, "PutObject")
         checksums = {"ChecksumCRC32": crc32_base64(Body)} if ChecksumAlgorithm == "CRC32" else {}
+        if ChecksumCRC32:
+            if crc32_base64(Body) != ChecksumCRC32:
+                raise refusal("BadDigest", 400, "PutObject")
+            checksums["ChecksumCRC32"] = ChecksumCRC32
         if ChecksumSHA256:
             if sha256_base64(Body) != ChecksumSHA256:
                 raise refusal("BadDigest", 400, "PutObject")

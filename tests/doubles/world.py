@@ -188,6 +188,19 @@ class World:
                         sent += 1
         return sent
 
+    def scanned(self, file_id: str, status: str = "NO_THREATS_FOUND", **said: Any) -> None:
+        """GuardDuty's verdict on what lies in staging under this file's key (``etag``: on other bytes)."""
+        key = said.pop("key", None) or self.record(file_id).key
+        found = self.s3.buckets[STAGING].get(key)
+        etag = said.pop("etag", None) or (found.etag if found else self.record(file_id).etag)
+        body = json.dumps(events.scan_result(STAGING, key, etag, status, **said))
+        self.queues.send_message(QueueUrl=queue_url("validate"), MessageBody=body)
+
+    def gate_on(self, monkeypatch: pytest.MonkeyPatch, how: str = "strict") -> None:
+        """The scanning gate, for the rest of the test."""
+        monkeypatch.setenv("MALWARE_SCAN", how)
+        settings_module.settings.cache_clear()
+
     @staticmethod
     def event_body(bucket: str, key: str, made: Object) -> str:
         return json.dumps(events.object_created(bucket, key, len(made.body), made.etag, made.version_id))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from heavylift import keys
+from heavylift import settings as settings_module
 from heavylift.batches import store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import BatchStatus
@@ -36,6 +37,7 @@ ACTIONS = {
     "list_parts": "s3:ListMultipartUploadParts",
     "head_object": "s3:GetObject",
     "get_object": "s3:GetObject",
+    "get_object_tagging": "s3:GetObjectTagging",
     "delete_object": "s3:DeleteObject",
     "head_bucket": "s3:ListBucket",
     "list_objects_v2": "s3:ListBucket",
@@ -211,6 +213,7 @@ def live(world: World) -> None:
         world.call("sessions", "GET", "/v1/files", query=query)
     live_batches(world)
     live_companion(world)
+    live_scanned(world)
     # Repeated under a key: what is there is found.
     for _ in range(2):
         body = {"files": [{"name": PICTURE.name, "size": len(PICTURE.data)}]}
@@ -218,6 +221,22 @@ def live(world: World) -> None:
         world.call("initiate", "POST", "/v1/batches", body={"total": 1}, headers={"idempotency-key": "b"})
     get("/v1/stats")
     get("/v1/health")
+
+
+def live_scanned(world: World) -> None:
+    """The scanning gate: a verdict by event, one by tag, one that never comes."""
+    settings_module.settings.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MALWARE_SCAN", "strict")
+        ids = [world.initiate(TEXT.name, TEXT.data) for _ in range(3)]
+        for file_id in ids:
+            world.put(file_id, TEXT.data)
+        world.scanned(ids[0], "THREATS_FOUND")
+        world.pump()
+        world.s3.buckets[STAGING][world.record(ids[1]).key].tags["GuardDutyMalwareScanStatus"] = "NO_THREATS_FOUND"
+        world.sweep_until_quiet()
+    settings_module.settings.cache_clear()
+    assert [world.status(file_id) for file_id in ids] == ["rejected", "completed", "failed"]
 
 
 def remains(world: World, ids: list[str]) -> None:

@@ -32,6 +32,7 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "TIFF_CHUNK_SIZE": ("512", "tiff_chunk_size", 512, 2048),
     "ENABLE_TIFF_CHUNKING": ("false", "enable_tiff_chunking", False, True),
     "DEFAULT_RULES": ('{"*": {}}', "default_rules", '{"*": {}}', ""),
+    "MALWARE_SCAN": ("Lenient", "malware_scan", "lenient", "off"),
     "RATE_LIMIT_FILES_PER_MINUTE": ("7", "rate_limit_files_per_minute", 7, 30_000),
     "RATE_LIMIT_CALLS_PER_MINUTE": ("0", "rate_limit_calls_per_minute", 0, 6_000),
     "HEAVYLIFT_TIME_SCALE": ("60", "time_scale", 60.0, 1.0),
@@ -93,6 +94,14 @@ def test_a_number_that_is_none_names_its_variable(name: str, text: str) -> None:
 def test_values_that_aws_would_refuse_are_moved_to_its_limit(name: str, text: str, field: str, value: float) -> None:
     """No setting can make a plan or a signature that S3 refuses."""
     assert getattr(read_settings({name: text}), field) == value
+
+
+def test_a_word_that_is_none_names_its_variable() -> None:
+    """A gate that nobody knows is no gate, and nobody may believe there is one; the deployment knows the same words."""
+    for word in topology.MALWARE_SCAN:
+        assert read_settings({"MALWARE_SCAN": word.upper()}).malware_scan == word
+    with pytest.raises(ValueError, match="MALWARE_SCAN must be one of off, strict, lenient, not 'on'"):
+        read_settings({"MALWARE_SCAN": "on"})
 
 
 @pytest.mark.parametrize("text", ["true", "1", "yes", "on", "True"])

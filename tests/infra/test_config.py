@@ -74,6 +74,7 @@ def test_the_command_lines_texts_read_like_lists() -> None:
         ("settings", {"NO_SUCH_SETTING": "1"}),
         ("settings", {"STAGING_BUCKET": "mine"}),
         ("settings", {"SESSION_DAYS": 8}),
+        ("settings", {"MALWARE_SCAN": "on"}),
         ("settings", {"SESSION_DAYS": "soon"}),
         ("settings", {"QUARANTINE_DAYS": "15"}),
         ("settings", {"SESSION_DAYS": "nan"}),

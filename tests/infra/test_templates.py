@@ -565,7 +565,7 @@ def test_the_command_line_has_the_last_word(assembly: Assembly, tmp_path: Path) 
         "heavylift:deployment": "other",
         "heavylift:origins": "",
         "heavylift:jwtIssuer": "https://login.example/",
-        "heavylift:settings": '{"LOG_LEVEL": "DEBUG"}',
+        "heavylift:settings": '{"LOG_LEVEL": "DEBUG", "MALWARE_SCAN": "strict"}',
     }
     told = synthesise(tmp_path / "cdk.out", CDK_CONTEXT_JSON=json.dumps(context))
 
@@ -575,6 +575,13 @@ def test_the_command_line_has_the_last_word(assembly: Assembly, tmp_path: Path) 
     assert "Cors" not in json.dumps(told.templates)
     assert "placeholder" not in told.told
     assert "placeholder" in assembly.told
+    # The scanning gate brings its rule and its scanner, and only where it is wanted.
+    config = read_config({**context, "heavylift:origins": []})
+    assert differences(topology, told.templates, config) == []
+    facts = observed(told.templates, "other")
+    assert facts["scanned", "staging", ("in/",), "ENABLED"] == facts["scanner's role", "staging"] == 1
+    assert sum(count for fact, count in facts.items() if fact[0] == "rule") == len(topology.RULES) + 1
+    assert "GuardDuty" not in json.dumps(assembly.templates)
 
 
 def test_a_wrong_choice_is_a_sentence(assembly: Assembly, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/files/{id}/content": Operation(
         "Download a file",
         LINK,
-        ("not_found", "not_stored", "invalid_parameter"),
+        ("not_found", "not_stored", "malware_found", "invalid_parameter"),
         "S3 answers ranges, too.",
         {"id": FILE_PATH},
         (

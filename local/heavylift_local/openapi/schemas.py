@@ -263,6 +263,14 @@ def _file() -> Schema:
             "records": count("Of the table, JSON or text, good or bad."),
             "media_type": text(),
             "failure": ref("Failure"),
+            "scan": objects(
+                "What a malware scanner said, where one is asked.",
+                {
+                    "status": text("WAITING, or GuardDuty's word: NO_THREATS_FOUND, THREATS_FOUND, UNSUPPORTED, ..."),
+                    "at": when("When it said so, or the waiting began."),
+                },
+                {"threats": array(text("A threat's name."))},
+            ),
             "decision": objects(
                 "How it was decoded, and why.",
                 {"method": text(), "reason": text(), "estimated_memory_bytes": count()},

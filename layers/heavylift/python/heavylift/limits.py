@@ -62,6 +62,10 @@ ATTEMPTS_MAX = 5  # = receive count of the queues: then the dead-letter queue ha
 ASSEMBLING_LEASE_S = 40  # complete's 29 s timeout and a margin
 COMPLETE_WAIT_S = 20  # then 202: below the gateway's 30 s with room for a slow answer
 LEASE_MARGIN_S = 30  # added to a function's timeout: a lease must outlive a killed sandbox
+SCAN_WAIT_S = 6 * 3_600  # GuardDuty's verdicts take seconds to minutes; after a morning somebody has to look
+SCAN_LOOK_S = 1_800  # how often a file that waits for its scan is looked at: an event may have been lost
+THREATS_KEPT = 10  # names of threats in the record; GuardDuty names each file inside an archive
+THREAT_NAME_LENGTH = 200
 RETRY_BASE_S = 15
 RETRY_MAX_S = 900
 HOP_LIMIT = 1_000  # continuations of one attempt; 80 GB at 90 MB/s needs about four

@@ -22,7 +22,7 @@ RESERVE_MAX_S = 20.0  # work stops this long before the deadline, so that being 
 class Delivery:
     """One message in hand: what it says, whose lease it may hold, how long there is."""
 
-    message: queue.ObjectCreated | queue.Continuation
+    message: queue.Message
     owner: str
     receive_count: int
     timeout_s: float

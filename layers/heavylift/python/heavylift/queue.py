@@ -10,10 +10,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift import aws
-from heavylift.limits import HOP_LIMIT, RETRY_BASE_S, RETRY_MAX_S
+from heavylift.limits import HOP_LIMIT, RETRY_BASE_S, RETRY_MAX_S, THREAT_NAME_LENGTH
 from heavylift.settings import settings
 
 MESSAGE_VERSION = 1
+SCAN_RESULT = "GuardDuty Malware Protection Object Scan Result"
 DOINGS = frozenset({"continue", "chunk", "recount", "handover"})
 
 
@@ -42,11 +43,26 @@ class Continuation:
     checkpoint: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ScanVerdict:
+    """A malware scanner says what it found in an object; it may say so twice, late, or before anything else."""
+
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None
+    status: str
+    threats: tuple[str, ...] = ()
+
+
+Message = ObjectCreated | Continuation | ScanVerdict
+
+
 class UnknownMessage(ValueError):
     """A message that nobody here wrote: it is left to the dead-letter queue."""
 
 
-def parse(body: str) -> ObjectCreated | Continuation | None:
+def parse(body: str) -> Message | None:
     """What a message body says; None for one that asks for nothing (S3's test event). UnknownMessage otherwise."""
     try:
         message = json.loads(body)
@@ -59,6 +75,8 @@ def parse(body: str) -> ObjectCreated | Continuation | None:
     try:
         if message.get("source") == "aws.s3" and message.get("detail-type") == "Object Created":
             return _object_created(message["detail"])
+        if message.get("source") == "aws.guardduty" and message.get("detail-type") == SCAN_RESULT:
+            return _scan_verdict(message["detail"])
         if message.get("v") == MESSAGE_VERSION and message.get("do") in DOINGS:
             return _continuation(message)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -76,6 +94,20 @@ def _object_created(detail: Mapping[str, Any]) -> ObjectCreated:
         str(found.get("etag", "")).strip('"'),
         found.get("version-id"),
         str(found.get("sequencer", "")),
+    )
+
+
+def _scan_verdict(detail: Mapping[str, Any]) -> ScanVerdict:
+    """``scanStatus`` COMPLETED, SKIPPED or FAILED says how it went; ``scanResultStatus`` what came out."""
+    scanned, result = detail["s3ObjectDetails"], detail.get("scanResultDetails") or {}
+    threats = result.get("threats") or ()
+    return ScanVerdict(
+        _text(scanned["bucketName"]),
+        _text(scanned["objectKey"]),
+        _text(scanned["eTag"]).strip('"'),
+        scanned.get("versionId"),
+        _text(result.get("scanResultStatus") or "FAILED"),
+        tuple(_text(threat["name"])[:THREAT_NAME_LENGTH] for threat in threats),
     )
 
 

@@ -84,6 +84,7 @@ class FileRecord:
     media_type: str | None = None
     facts: Mapping[str, Any] | None = None
     report: Mapping[str, Any] | None = None
+    scan: Mapping[str, Any] | None = None
     decision: Mapping[str, Any] | None = None
     thumbnails: tuple[Mapping[str, Any], ...] = ()
     thumbnail_generated: bool = False

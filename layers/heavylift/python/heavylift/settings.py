@@ -21,6 +21,7 @@ from heavylift.limits import (
     S3_PART_SIZE_MIN,
 )
 
+MALWARE_SCAN = ("off", "strict", "lenient")
 SIGNATURE_TTL_MAX_S = 7 * 86_400  # Signature Version 4 refuses more
 
 
@@ -51,6 +52,7 @@ class Settings:
     tiff_chunk_size: int = 2048
     enable_tiff_chunking: bool = True
     default_rules: str = ""
+    malware_scan: str = "off"
     rate_limit_files_per_minute: int = RATE_LIMIT_FILES_PER_MINUTE
     rate_limit_calls_per_minute: int = RATE_LIMIT_CALLS_PER_MINUTE
     time_scale: float = 1.0
@@ -65,6 +67,14 @@ class Settings:
 
 def _flag(text: str) -> bool:
     return text.strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def _one_of(name: str, text: str, known: tuple[str, ...]) -> str:
+    """One of ``known``, the first where nothing is given. ValueError."""
+    value = text.strip().lower() or known[0]
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {text!r}")
+    return value
 
 
 def _rules_by_data_type(text: str) -> str:
@@ -124,6 +134,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         large_file_threshold_mb=int(number("LARGE_FILE_THRESHOLD_MB", base.large_file_threshold_mb)),
         tiff_chunk_size=int(number("TIFF_CHUNK_SIZE", base.tiff_chunk_size)),
         default_rules=_rules_by_data_type(environment.get("DEFAULT_RULES", "")),
+        malware_scan=_one_of("MALWARE_SCAN", environment.get("MALWARE_SCAN", ""), MALWARE_SCAN),
         enable_tiff_chunking=_flag(environment.get("ENABLE_TIFF_CHUNKING", "true")),
         rate_limit_files_per_minute=max(
             0, int(number("RATE_LIMIT_FILES_PER_MINUTE", base.rate_limit_files_per_minute))

@@ -75,7 +75,7 @@ def options(config: Settings, function_memory_mb: int) -> ThumbnailOptions:
     )
 
 
-def _stored(message: queue.ObjectCreated | queue.Continuation) -> FileRecord | None:
+def _stored(message: queue.Message) -> FileRecord | None:
     if isinstance(message, queue.Continuation):
         return dynamo.find(message.tenant, message.file_id)
     parsed = keys.parse_store(message.key)

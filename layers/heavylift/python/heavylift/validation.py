@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from heavylift import assembly, checking, dynamo, keys, life, purging, queue, records, s3, work
+from heavylift import assembly, checking, dynamo, keys, life, purging, queue, records, s3, scanning, work
 from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
@@ -36,9 +36,14 @@ SERVED_KINDS = frozenset({"image", "raw"})
 
 def take(delivery: Delivery) -> None:
     """Settle one message of the queue ``validate``."""
-    found = _awaited(delivery)
+    found = _record_of(delivery)
     if found is None:
         return
+    if found.status is State.SCANNING:
+        found = scanning.wait_on(found)
+        if found.status is not State.SCANNING or scanning.gate_of(found) is scanning.Gate.WAIT:
+            logger().info("a scan is waited for", file_id=found.file_id, status=found.status.value)
+            return
     if found.status is State.STAGED and members.withdrawn(found):
         purging.release(found)
         return
@@ -57,8 +62,8 @@ def take(delivery: Delivery) -> None:
         _work(record, delivery)
     except ContentError as error:
         _reject(record, error)
-    except TargetConflict as error:
-        failure = work.failure_of(error, VALIDATE.name, retryable=False)
+    except (TargetConflict, scanning.ScanBroken) as error:
+        failure = work.failure_of(error, VALIDATE.name, retryable=isinstance(error, scanning.ScanBroken))
         work.write(record, Event.FAIL, VALIDATE.name, failure=failure, **_no_upload(record))
     except checking.Unfinished as pause:
         work.hand_on(record, VALIDATE, delivery.message, pause.done)
@@ -69,18 +74,35 @@ def take(delivery: Delivery) -> None:
         raise
 
 
-def _of_promotion(
-    record: FileRecord, message: queue.ObjectCreated | queue.Continuation
-) -> queue.ObjectCreated | queue.Continuation:
+def _of_promotion(record: FileRecord, message: queue.Message) -> queue.Message:
     """The message without what it says of the checking before: bytes of that are no parts of this."""
     if isinstance(message, queue.Continuation) and record.status is not State.PROMOTING:
         return replace(message, checkpoint=None)
     return message
 
 
-def _awaited(delivery: Delivery) -> FileRecord | None:
-    """The record that a message is about, one step ahead if the object proves it. None: nothing is to be done."""
+def _record_of(delivery: Delivery) -> FileRecord | None:
+    """The record that a message is about; None: nothing is to be done."""
     message = delivery.message
+    if not isinstance(message, queue.ScanVerdict):
+        return _awaited(delivery, message)
+    record = scanning.record_of(message, lambda verdict: _scanned(verdict, delivery))
+    # A verdict says that the object is there, but its own event takes the file up: this one may be early or forged.
+    return record if record is not None and record.status in VALIDATE.working else None
+
+
+def _scanned(verdict: queue.ScanVerdict, delivery: Delivery) -> FileRecord | None:
+    parsed = keys.parse_staging(verdict.key)
+    if parsed is None:
+        return None
+    record = dynamo.find(parsed.tenant, parsed.file_id)
+    if record is None and member_of(parsed.file_id):
+        record = _member(parsed.tenant, parsed.file_id, parsed.lane, delivery)
+    return record
+
+
+def _awaited(delivery: Delivery, message: queue.ObjectCreated | queue.Continuation) -> FileRecord | None:
+    """The record that a message is about, one step ahead if the object proves it. None: nothing is to be done."""
     if isinstance(message, queue.Continuation):
         record = dynamo.find(message.tenant, message.file_id)
         return record or _member(message.tenant, message.file_id, None, delivery)
@@ -128,8 +150,13 @@ def _unwanted(message: queue.ObjectCreated, why: str) -> None:
 
 def _work(record: FileRecord, delivery: Delivery) -> None:
     started = time.monotonic()
-    if record.status is not State.PROMOTING:
+    if record.status is State.SCANNING:
+        record = scanning.settle(record)
+    elif record.status is not State.PROMOTING:
         record = _examine(record, started, delivery.seconds_left)
+    if record.status is State.SCANNING:
+        logger().info("a scan is waited for", file_id=record.file_id)
+        return
     head = promote(
         Promotion(
             settings().staging_bucket,
@@ -191,6 +218,7 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
             size=head.size_bytes,
             size_expected=record.size,
         )
+    scanning.refuse_early(record, head.etag)
     source = s3.ObjectSource(settings().staging_bucket, record.key, record.size, head.etag, head.version_id)
     checksums = members.prove_digest(record, head, source.read)
     fetch = ReadAhead(source.read, record.size, head_bytes=SNIFF_HEAD_BYTES)
@@ -220,7 +248,9 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
     findings["report"] = checked.report if checked else None
     if checksums is not None:
         findings["checksums"] = checksums
-    return work.write(record, Event.PROMOTE, VALIDATE.name, etag=head.etag, progress=0, **findings)
+    if scanning.gate_of(record, head.etag) is scanning.Gate.WAIT:
+        scanning.read_tag(record)
+    return scanning.pass_gate(record, etag=head.etag, progress=0, **findings)
 
 
 def _findings(

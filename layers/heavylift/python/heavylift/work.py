@@ -148,12 +148,12 @@ def write(record: FileRecord, event: Event | None, by: str, **values: Any) -> Fi
     """
 
     def decide(current: FileRecord) -> Change | None:
-        return _fenced(current, record, event, by, **values)
+        return fenced(current, record, event, by, **values)
 
     return life.update(record.tenant, record.file_id, decide)
 
 
-def _fenced(current: FileRecord, record: FileRecord, event: Event | None, by: str, **values: Any) -> Change | None:
+def fenced(current: FileRecord, record: FileRecord, event: Event | None, by: str, **values: Any) -> Change | None:
     """The change, if ``record``'s worker still holds the file. LeaseLost."""
     if current.fence != record.fence:
         raise LeaseLost("lease_lost", "Somebody else works on this file now.")
@@ -165,7 +165,7 @@ def _fenced(current: FileRecord, record: FileRecord, event: Event | None, by: st
     return records.transition(current, event, now, by, **values)
 
 
-def next_slice(message: queue.ObjectCreated | queue.Continuation, record: FileRecord, done: int) -> queue.Continuation:
+def next_slice(message: queue.Message, record: FileRecord, done: int) -> queue.Continuation:
     """The message that goes on after a slice that ended with ``done`` units of the work behind it. Pure.
 
     HeavyliftError ``no_progress``: over the hop limit, or twice in a row no further than before. Lambda's own guard
@@ -190,9 +190,7 @@ def next_slice(message: queue.ObjectCreated | queue.Continuation, record: FileRe
     )
 
 
-def hand_on(
-    record: FileRecord, stage: Stage, message: queue.ObjectCreated | queue.Continuation, done: int
-) -> FileRecord:
+def hand_on(record: FileRecord, stage: Stage, message: queue.Message, done: int) -> FileRecord:
     """End a slice: release the lease in one write, then send the continuation. It is no attempt.
 
     A slice that got further than any before (``done`` units against the record's ``progress``) clears the attempts
@@ -216,7 +214,7 @@ def note_trouble(record: FileRecord, stage: Stage, error: HeavyliftError) -> Fil
     def decide(current: FileRecord) -> Change | None:
         # Counted now, not when the lease was taken: work that got further counts its attempts anew.
         if current.attempt >= ATTEMPTS_MAX:
-            return _fenced(current, record, Event.FAIL, stage.name, failure=failure)
-        return _fenced(current, record, None, stage.name, failure=failure, lease_until=0.0)
+            return fenced(current, record, Event.FAIL, stage.name, failure=failure)
+        return fenced(current, record, None, stage.name, failure=failure, lease_until=0.0)
 
     return life.update(record.tenant, record.file_id, decide)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import assembly, dynamo, items, life, purging, queue, records, s3, states, work
+from heavylift import assembly, dynamo, items, life, purging, queue, records, s3, scanning, states, work
 from heavylift.api import idempotency
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
@@ -161,6 +161,8 @@ def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str,
         }
         if again is Event.RETRY_ASSEMBLY:
             values |= assembly.unmeasured(record)
+        if again is Event.RETRY_VALIDATION:
+            values["scan"] = scanning.kept_for_retry(record)
         if body.rules is not None:
             values["rules"] = body.rules
         if source is not None and (record.failure or {}).get("code") in _OTHER_SOURCE and source.etag != record.etag:

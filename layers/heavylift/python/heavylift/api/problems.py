@@ -25,6 +25,7 @@ STATUS: dict[str, int] = {
     "parts_missing": 409,
     "part_mismatch": 409,
     "not_stored": 409,
+    "malware_found": 409,
     "idempotency_in_flight": 409,
     "manifest_conflict": 409,
     "manifest_full": 409,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heavylift import assembly, counting, dynamo, items, keys, life, records, s3
+from heavylift import assembly, counting, dynamo, items, keys, life, records, s3, scanning
 from heavylift.api import batches, page_token, views
 from heavylift.api.answer_size import fitting
 from heavylift.api.bodies import digest_forms
@@ -211,6 +211,8 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
         raise RequestError(
             "not_stored", f"A file that is {record.status.value} cannot be downloaded.", status=record.status.value
         )
+    if scanning.is_infected(record):
+        raise RequestError("malware_found", "A malware scanner has found a threat in this file; it is not served.")
     ttl = _number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
     media_type = record.media_type or "application/octet-stream"
     disposition = query.get("disposition", "attachment")

@@ -33,6 +33,15 @@ def checksums(record: FileRecord) -> dict[str, Any]:
     return _without_none(values)
 
 
+def scan(record: FileRecord) -> dict[str, Any] | None:
+    """{"status","at","threats"?}: what a malware scanner said; ``WAITING`` at the gate. None where nobody asked."""
+    if record.scan is None:
+        return None
+    return {name: record.scan[name] for name in ("status", "threats") if name in record.scan} | {
+        "at": iso(record.scan["at"])
+    }
+
+
 def _unsized(record: FileRecord, *names: str) -> dict[str, None]:
     """null for what nobody can know of an upload before its bytes are counted."""
     return {} if record.size_known else dict.fromkeys(names)
@@ -144,6 +153,7 @@ def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str]) -> dict[str
             "decision": dict(record.decision) if record.decision else None,
             "valid": record.report["valid"] if record.report else None,
             "records": record.report["records"] if record.report else None,
+            "scan": scan(record),
             "bytes_read": record.bytes_read,
             "requests": record.requests,
             "stages": {name: dict(values) for name, values in record.stages.items()},
