@@ -62,12 +62,13 @@ _PREAMBLES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
 )
+_ZEROS: Final = bytes(128)
 DANGEROUS_PREAMBLES: Final = frozenset({"pe", "elf", "mach_o", "script", "pdf", "zip", "markup"})
 
 
 def preamble_kind(preamble: bytes) -> str:
     """``zeros``, ``tiff`` (a second, harmless reading: PS3.10 7.1), one of DANGEROUS_PREAMBLES, or ``other``."""
-    if not preamble.strip(b"\0"):
+    if preamble == _ZEROS or not preamble.strip(b"\0"):
         return "zeros"
     for magic, kind in _PREAMBLES:
         if preamble.startswith(magic):

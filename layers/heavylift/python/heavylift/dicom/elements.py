@@ -20,7 +20,7 @@ from heavylift.errors import ContentError
 from heavylift.ranges import Range
 
 WINDOW_BYTES: Final = 65_536
-VALUE_BYTES_MAX: Final = 65_536  # a wanted value; the longest of the index are names of 64 characters
+VALUE_BYTES_MAX: Final = 65_536  # a wanted value beyond the window; the index's longest are names of 64 characters
 DEPTH_MAX: Final = 33  # open sequences and items; real files stay below ten
 UNDEFINED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 62  # the total of a dataset whose end is not known yet (deflated)
@@ -34,6 +34,7 @@ ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
 SEQUENCE_END: Final = 0xFFFEE0DD
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # float, double float, pixel data
+FIRST_PIXEL_TAG: Final = 0x7FE00008
 TRAILING_PADDING: Final = 0xFFFCFFFC
 
 Walk = Generator[Range, bytes, "Walked"]
@@ -195,17 +196,15 @@ def _walk_top(
     """The top level. Speed lives here: per element one unpack, two look-ups in sets, one addition."""
     data, base = hand.data, hand.base
     p = start - base
-    known = encoding.lookup(wanted)
+    known, values = encoding.lookup(wanted), result.values
     explicit, one, two, long_length = encoding.explicit, encoding.one, encoding.two, encoding.long_length
-    short_vrs, long_vrs = encoding.short_vrs, encoding.long_vrs
-    values = result.values
-    raw = 0
-    vr = 0
+    short_vrs, long_vrs, undefined, longest = encoding.short_vrs, encoding.long_vrs, UNDEFINED, VALUE_BYTES_MAX
+    raw = vr = 0
     while True:
         # Beyond the window struct raises; catching that is cheaper than asking before every element.
         try:
             if explicit:
-                raw_next, vr, length = one(data, p)
+                here, vr, length = one(data, p)
                 if vr in short_vrs:
                     value = p + 8
                 elif vr in long_vrs:
@@ -214,7 +213,7 @@ def _walk_top(
                 else:
                     value, length = _unknown_vr(data, p, vr, length, encoding, result)
             else:
-                raw_next, length = two(data, p)
+                here, length = two(data, p)
                 value = p + 8
         except struct.error:
             result.last_tag = encoding.raw(raw)
@@ -225,14 +224,35 @@ def _walk_top(
             data, base = hand.data, hand.base
             p = 0
             continue
-        raw = raw_next
-        if length == UNDEFINED:
+        raw = here
+        if raw in known:
+            tag = known[raw]
+            if tag >= FIRST_PIXEL_TAG:
+                result.last_tag = tag
+                result.position = base + p
+                if tag in PIXEL_TAGS:
+                    known_length = None if length == UNDEFINED else length
+                    result.pixel = PixelElement(tag, _vr_text(vr, encoding), base + value, known_length)
+                return
+            end = value + length
+            if end <= len(data):
+                if tag in values and values[tag] != data[value:end]:
+                    result.warnings.add("repeated_element")
+                values[tag] = data[value:end]
+                p = end
+                continue
+            if length <= longest:
+                result.last_tag = tag
+                hand.element_at, hand.content = base + p, tag > content_after
+                yield from hand.move(base + p, end - p)
+                data, base = hand.data, hand.base
+                p = 0
+                continue
+            if length != undefined:
+                result.warnings.add("value_too_long")
+        if length == undefined:
             tag = encoding.raw(raw)
             result.last_tag = tag
-            if tag in PIXEL_TAGS:
-                result.pixel = PixelElement(tag, _vr_text(vr, encoding), base + value, None)
-                result.position = base + p
-                return
             hand.element_at, hand.content = base + p, tag >= content_after
             hand.sequence_open = True
             at = yield from _skip_undefined(hand, base + value, encoding, _vr_text(vr, encoding) == "UN")
@@ -240,31 +260,6 @@ def _walk_top(
             data, base = hand.data, hand.base
             p = at - base
             continue
-        if raw in known:
-            tag = known[raw]
-            if tag in PIXEL_TAGS or tag == TRAILING_PADDING:
-                result.last_tag = tag
-                result.position = base + p
-                if tag in PIXEL_TAGS:
-                    result.pixel = PixelElement(tag, _vr_text(vr, encoding), base + value, length)
-                return
-            if length > VALUE_BYTES_MAX:
-                result.warnings.add("value_too_long")
-            else:
-                end = value + length
-                if end > len(data):
-                    result.last_tag = tag
-                    hand.element_at, hand.content = base + p, tag > content_after
-                    yield from hand.move(base + p, end - p)
-                    data, base = hand.data, hand.base
-                    value, end, p = value - p, end - p, 0
-                found = data[value:end]
-                if values.setdefault(tag, found) is not found:
-                    if values[tag] != found:
-                        result.warnings.add("repeated_element")
-                    values[tag] = found
-                p = end
-                continue
         p = value + length
 
 

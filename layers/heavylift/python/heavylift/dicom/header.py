@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from heavylift.dicom import charsets, syntaxes
@@ -29,11 +29,12 @@ from heavylift.dicom.elements import (
     UNDEFINED,
     WINDOW_BYTES,
     Encoding,
+    PixelElement,
     Walk,
     Walked,
     walk,
 )
-from heavylift.dicom.values import PADDING, decimals, integer, uid_text, valid_uid
+from heavylift.dicom.values import PADDING, integer, uid_text, valid_uid
 from heavylift.errors import ContentError
 from heavylift.ranges import Fetch, Range, Reader
 
@@ -60,17 +61,44 @@ INDEX_TAGS: Final = frozenset(
         *(0x00400244, 0x00400245),
     }
 )
+_BINARY_TAGS: Final = frozenset(
+    {0x00280002, 0x00280006, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103}
+)
+# Values whose characters depend on the character set (SH, LO, PN: PS3.5 6.1.2.3); all others are of the default one.
+_FREE_TEXT_TAGS: Final = frozenset(
+    {
+        *(0x00080050, 0x00080070, 0x00080080, 0x00080090, 0x00080201, 0x00081030, 0x0008103E),
+        *(0x00100010, 0x00100020, 0x00100021, 0x00200010),
+    }
+)
 _COMPLETE_AFTER: Final = 0x00280103  # beyond this tag nothing is missing that the index needs
 
 
-@dataclass(frozen=True, slots=True)
-class PixelData:
-    """Where the pixel data lie. ``length`` None = encapsulated. Of a deflated file: in its inflated bytes."""
+class _Text:
+    """An attribute of Header: a value as text."""
 
-    tag: int
-    vr: str
-    offset: int
-    length: int | None
+    def __init__(self, tag: int) -> None:
+        self._tag = tag
+
+    def __get__(self, header: Header, owner: type) -> str:
+        return header.texts.get(self._tag, "")
+
+
+class _Name(_Text):
+    """A person's name: trailing empty groups are left away."""
+
+    def __get__(self, header: Header, owner: type) -> str:
+        return super().__get__(header, owner).rstrip("=")
+
+
+class _Unsigned:
+    """An attribute of Header: an unsigned number of 16 bits (US); of 32 where the writer took UL."""
+
+    def __init__(self, tag: int) -> None:
+        self._tag = tag
+
+    def __get__(self, header: Header, owner: type) -> int | None:
+        return _number(header.values.get(self._tag, b""), header.little_endian)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +108,8 @@ class Header:
     Text is decoded by the file's character set and has lost its padding; several values stay joined by a backslash,
     a name's groups by "=". '' or None: absent, empty, or no number (then ``warnings`` says ``bad_number``).
     ``pixel_data`` None: there are none, or they begin beyond what was read (``complete`` False).
-    ``preamble_kind``: see ``classify``; '' without a preamble.
+    ``preamble_kind``: see ``classify``; '' without a preamble. ``values``: the index attributes as stored, by tag;
+    ``texts``: those that are text. ``encoding``: how the dataset's elements are written.
     """
 
     sop_class_uid: str
@@ -88,49 +117,12 @@ class Header:
     study_instance_uid: str
     series_instance_uid: str
     transfer_syntax_uid: str
-    character_set: str
-    patient_name: str
-    patient_id: str
-    issuer_of_patient_id: str
-    patient_birth_date: str
-    patient_sex: str
-    study_date: str
-    study_time: str
-    accession_number: str
-    referring_physician_name: str
-    study_id: str
-    study_description: str
-    timezone_offset: str
-    modality: str
     series_number: int | None
-    series_description: str
-    series_date: str
-    series_time: str
-    body_part: str
-    manufacturer: str
-    institution_name: str
-    step_start_date: str
-    step_start_time: str
     instance_number: int | None
-    acquisition_date: str
-    image_position: tuple[float, ...]
-    image_orientation: tuple[float, ...]
-    pixel_spacing: tuple[float, ...]
-    samples_per_pixel: int | None
-    photometric_interpretation: str
-    planar_configuration: int | None
     number_of_frames: int
-    rows: int | None
-    columns: int | None
-    bits_allocated: int | None
-    bits_stored: int | None
-    high_bit: int | None
-    pixel_representation: int | None
-    burned_in_annotation: str
-    pixel_data: PixelData | None
+    pixel_data: PixelElement | None
     complete: bool
-    explicit_vr: bool
-    little_endian: bool
+    encoding: Encoding
     has_preamble: bool
     preamble_kind: str
     dataset_offset: int
@@ -138,19 +130,56 @@ class Header:
     warnings: frozenset[str]
     bytes_read: int
     requests: int
+    values: Mapping[int, bytes] = field(repr=False)
+    texts: Mapping[int, str] = field(repr=False)
+
+    # Decoded values are looked up by name, for most of them are read once or never.
+    character_set = _Text(0x00080005)
+    patient_name = _Name(0x00100010)
+    patient_id = _Text(0x00100020)
+    issuer_of_patient_id = _Text(0x00100021)
+    patient_birth_date = _Text(0x00100030)
+    patient_sex = _Text(0x00100040)
+    study_date = _Text(0x00080020)
+    study_time = _Text(0x00080030)
+    accession_number = _Text(0x00080050)
+    referring_physician_name = _Name(0x00080090)
+    study_id = _Text(0x00200010)
+    study_description = _Text(0x00081030)
+    timezone_offset = _Text(0x00080201)
+    modality = _Text(0x00080060)
+    series_description = _Text(0x0008103E)
+    series_date = _Text(0x00080021)
+    series_time = _Text(0x00080031)
+    body_part = _Text(0x00180015)
+    manufacturer = _Text(0x00080070)
+    institution_name = _Text(0x00080080)
+    step_start_date = _Text(0x00400244)
+    step_start_time = _Text(0x00400245)
+    acquisition_date = _Text(0x00080022)
+    image_position = _Text(0x00200032)
+    image_orientation = _Text(0x00200037)
+    pixel_spacing = _Text(0x00280030)
+    photometric_interpretation = _Text(0x00280004)
+    burned_in_annotation = _Text(0x00280301)
+    samples_per_pixel = _Unsigned(0x00280002)
+    planar_configuration = _Unsigned(0x00280006)
+    rows = _Unsigned(0x00280010)
+    columns = _Unsigned(0x00280011)
+    bits_allocated = _Unsigned(0x00280100)
+    bits_stored = _Unsigned(0x00280101)
+    high_bit = _Unsigned(0x00280102)
+    pixel_representation = _Unsigned(0x00280103)
 
     @property
-    def frame_bytes(self) -> int | None:
-        """Bytes of one native frame, rounded up; None where the image's measures are unknown."""
-        return _frame_bits(self) + 7 >> 3 if self.rows and self.columns and self.bits_allocated else None
+    def explicit_vr(self) -> bool:
+        """The dataset's elements carry their VRs."""
+        return self.encoding.explicit
 
-
-def _frame_bits(header: Header) -> int:
-    samples = header.samples_per_pixel or 1
-    count = (header.rows or 0) * (header.columns or 0)
-    if header.photometric_interpretation == "YBR_FULL_422" and samples == 3:
-        return count * 2 * (header.bits_allocated or 0)
-    return count * samples * (header.bits_allocated or 0)
+    @property
+    def little_endian(self) -> bool:
+        """The dataset's byte order."""
+        return self.encoding.little
 
 
 @dataclass(slots=True)
@@ -222,16 +251,11 @@ def _read(size_bytes: int, to_pixel_data: bool, counted: _Counted) -> Reader[Hea
         encoding = yield from _find_encoding(start, size_bytes)
         walked = yield from _walk_plain(start, encoding, size_bytes, to_pixel_data)
         check_end = True
-    header = _build(start, walked, encoding, size_bytes, counted)
-    if check_end:
-        proven = yield from _prove_end(header, walked)
-        header = replace(
-            header,
-            warnings=header.warnings | proven,
-            requests=counted.requests,
-            bytes_read=counted.bytes_read,
-        )
-    return header
+    warnings = start.warnings | walked.warnings
+    uids = _check(walked, size_bytes)
+    if check_end and walked.pixel is not None:
+        warnings |= yield from _prove_end(walked, walked.pixel, encoding, size_bytes)
+    return _build(start, walked, encoding, uids, warnings, size_bytes, counted)
 
 
 def _walk_plain(start: _Start, encoding: Encoding, size_bytes: int, to_pixel_data: bool) -> Reader[Walked]:
@@ -243,7 +267,8 @@ def _walk_plain(start: _Start, encoding: Encoding, size_bytes: int, to_pixel_dat
     if walked.ended or to_pixel_data:
         return walked
     missing = any(tag not in walked.values for tag in _UIDS)
-    if missing or _native_bytes(walked, start, encoding) > size_bytes - walked.position:
+    native = syntaxes.syntax_of(start.transfer_syntax_uid or syntaxes.IMPLICIT_LITTLE).native
+    if missing or (native and _native_bytes(walked, encoding) > size_bytes - walked.position):
         further = yield from walk(
             *(walked.window, walked.window_base, walked.position, size_bytes, encoding, INDEX_TAGS, RANGES_MAX)
         )
@@ -253,14 +278,18 @@ def _walk_plain(start: _Start, encoding: Encoding, size_bytes: int, to_pixel_dat
     return walked
 
 
-def _native_bytes(walked: Walked, start: _Start, encoding: Encoding) -> int:
-    """How many bytes the pixel data must have at least, as far as the walk has read; 0 where that is not known."""
-    if not syntaxes.syntax_of(start.transfer_syntax_uid or syntaxes.IMPLICIT_LITTLE).native:
+def _native_bytes(walked: Walked, encoding: Encoding) -> int:
+    """How many bytes native pixel data must have, as far as the walk has read; 0 where that is not known."""
+    get = walked.values.get
+    rows, columns = _number(get(0x00280010, b""), encoding.little), _number(get(0x00280011, b""), encoding.little)
+    bits = _number(get(0x00280100, b""), encoding.little)
+    if not rows or not columns or not bits:
         return 0
-    number = [_number(walked.values.get(tag, b""), encoding) or 0 for tag in (0x00280010, 0x00280011, 0x00280100)]
-    rows, columns, bits = number
-    frames = max(1, integer(walked.values.get(0x00280008, b"")) or 1)
-    return (rows * columns * frames * bits) // 8
+    samples = _number(get(0x00280002, b""), encoding.little) or 1
+    if samples == 3 and get(0x00280004, b"").startswith(b"YBR_FULL_422"):
+        samples = 2  # two luminances share their chrominances (PS3.3 C.7.6.3.1.2)
+    frames = integer(get(0x00280008, b"")) or 1
+    return rows * columns * samples * bits * max(1, frames) // 8
 
 
 def _truncated(message: str, size_bytes: int) -> ContentError:
@@ -480,55 +509,64 @@ _UIDS: Final[dict[int, str]] = {
 }
 
 
-def _number(value: bytes, encoding: Encoding) -> int | None:
-    """An unsigned number of 16 bits (US); of 32 where the writer took UL."""
+def _number(value: bytes, little: bool) -> int | None:
     if not value:
         return None
-    return int.from_bytes(value[: 4 if len(value) == 4 else 2], "little" if encoding.little else "big")
+    return int.from_bytes(value[: 4 if len(value) == 4 else 2], "little" if little else "big")
 
 
-def _build(start: _Start, walked: Walked, encoding: Encoding, size_bytes: int, counted: _Counted) -> Header:
-    values = walked.values
-    warnings = start.warnings | walked.warnings
-    uids = [uid_text(values.get(tag, b"")) for tag in _UIDS]
-    if not all(uids):
-        if walked.truncated:
-            raise _truncated("the file ends within its header", size_bytes)
-        attribute = next(name for name, uid in zip(_UIDS.values(), uids, strict=True) if not uid)
-        raise ContentError("missing_uid", f"the header has no {attribute}", attribute=attribute)
-    for name, uid in zip(_UIDS.values(), uids, strict=True):
-        if not valid_uid(uid):
-            raise ContentError("invalid_uid", f"{name} is no UID", attribute=name)
-    pixel = walked.pixel
+def _check(walked: Walked, size_bytes: int) -> tuple[str, str, str, str]:
+    """The four UIDs. ContentError where one is missing or no UID, or where the file ends within its header."""
     if walked.truncated:
         raise _truncated("the file ends within its header", size_bytes)
-    deflated = start.transfer_syntax_uid == syntaxes.DEFLATED
-    if pixel is not None and pixel.length is not None and not deflated and pixel.offset + pixel.length > size_bytes:
-        raise ContentError(
-            "truncated",
-            f"the pixel data end at {pixel.offset + pixel.length}, the file at {size_bytes}",
-            data_end=pixel.offset + pixel.length,
-            size_bytes=size_bytes,
-        )
-    character_set = values.get(SPECIFIC_CHARACTER_SET, b"")
-    codecs, unknown = charsets.codecs_of(character_set.strip(PADDING)) if character_set else (_DEFAULT_CODECS, False)
+    uids = []
+    for tag, name in _UIDS.items():
+        uid = uid_text(walked.values.get(tag, b""))
+        if not uid:
+            raise ContentError("missing_uid", f"the header has no {name}", attribute=name)
+        if not valid_uid(uid):
+            raise ContentError("invalid_uid", f"{name} is no UID", attribute=name)
+        uids.append(uid)
+    sop_class, instance, study, series = uids
+    return sop_class, instance, study, series
+
+
+_DEFAULT_CODECS: Final = (charsets.DEFAULT,)
+
+
+def _texts(values: dict[int, bytes], warnings: set[str]) -> dict[int, str]:
+    """Every value that is text, without its padding. Nearly all are ASCII, whatever the character set."""
+    texts = [value for tag, value in values.items() if tag not in _BINARY_TAGS]
+    together = b"".join(texts)
+    if together.isascii() and b"\x1b" not in together:
+        return {tag: value.decode("latin-1").strip(" \0") for tag, value in values.items()}
+    codecs, unknown = charsets.codecs_of(values.get(SPECIFIC_CHARACTER_SET, b"").strip(PADDING))
     if unknown:
         warnings.add("character_set_unknown")
-    get = values.get
+    decoded = {}
+    for tag, value in values.items():
+        if tag not in _BINARY_TAGS:
+            text = charsets.decode(value.rstrip(b" \0"), codecs if tag in _FREE_TEXT_TAGS else _DEFAULT_CODECS)
+            if "\ufffd" in text:
+                warnings.add("undecodable_text")
+            decoded[tag] = text.strip(" \0")
+    return decoded
 
-    def text(tag: int) -> str:
-        value = get(tag)
-        if not value:
-            return ""
-        if value.isascii() and b"\x1b" not in value:
-            return value.decode("ascii").strip(" \0")
-        decoded = charsets.decode(value.rstrip(b" \0"), codecs).strip(" \0")
-        if "\ufffd" in decoded:
-            warnings.add("undecodable_text")
-        return decoded
+
+def _build(
+    start: _Start,
+    walked: Walked,
+    encoding: Encoding,
+    uids: tuple[str, str, str, str],
+    warnings: set[str],
+    size_bytes: int,
+    counted: _Counted,
+) -> Header:
+    values = walked.values
+    texts = _texts(values, warnings)
 
     def string_number(tag: int) -> int | None:
-        value = get(tag)
+        value = values.get(tag)
         if not value:
             return None
         number = integer(value)
@@ -536,128 +574,75 @@ def _build(start: _Start, walked: Walked, encoding: Encoding, size_bytes: int, c
             warnings.add("bad_number")
         return number
 
-    def decimal_numbers(tag: int) -> tuple[float, ...]:
-        value = get(tag)
-        if not value:
-            return ()
-        numbers = decimals(value)
-        if not numbers and value.strip(PADDING):
-            warnings.add("bad_number")
-        return numbers
-
-    def number(tag: int) -> int | None:
-        value = get(tag)
-        return _number(value, encoding) if value else None
-
-    frames = string_number(0x00280008)
-    if frames is not None and frames < 1:
+    frames = string_number(0x00280008) or 1
+    if frames < 1:
         warnings.add("bad_number")
+        frames = 1
+    preamble = start.preamble
     return Header(
-        sop_class_uid=uids[0],
-        sop_instance_uid=uids[1],
-        study_instance_uid=uids[2],
-        series_instance_uid=uids[3],
+        *uids,
         transfer_syntax_uid=start.transfer_syntax_uid,
-        character_set=text(SPECIFIC_CHARACTER_SET),
-        patient_name=text(0x00100010).rstrip("="),
-        patient_id=text(0x00100020),
-        issuer_of_patient_id=text(0x00100021),
-        patient_birth_date=text(0x00100030),
-        patient_sex=text(0x00100040),
-        study_date=text(0x00080020),
-        study_time=text(0x00080030),
-        accession_number=text(0x00080050),
-        referring_physician_name=text(0x00080090).rstrip("="),
-        study_id=text(0x00200010),
-        study_description=text(0x00081030),
-        timezone_offset=text(0x00080201),
-        modality=text(0x00080060),
         series_number=string_number(0x00200011),
-        series_description=text(0x0008103E),
-        series_date=text(0x00080021),
-        series_time=text(0x00080031),
-        body_part=text(0x00180015),
-        manufacturer=text(0x00080070),
-        institution_name=text(0x00080080),
-        step_start_date=text(0x00400244),
-        step_start_time=text(0x00400245),
         instance_number=string_number(0x00200013),
-        acquisition_date=text(0x00080022),
-        image_position=decimal_numbers(0x00200032),
-        image_orientation=decimal_numbers(0x00200037),
-        pixel_spacing=decimal_numbers(0x00280030),
-        samples_per_pixel=number(0x00280002),
-        photometric_interpretation=text(0x00280004),
-        planar_configuration=number(0x00280006),
-        number_of_frames=max(1, frames or 1),
-        rows=number(0x00280010),
-        columns=number(0x00280011),
-        bits_allocated=number(0x00280100),
-        bits_stored=number(0x00280101),
-        high_bit=number(0x00280102),
-        pixel_representation=number(0x00280103),
-        burned_in_annotation=text(0x00280301),
-        pixel_data=PixelData(pixel.tag, pixel.vr, pixel.offset, pixel.length) if pixel is not None else None,
+        number_of_frames=frames,
+        pixel_data=walked.pixel,
         complete=walked.ended,
-        explicit_vr=encoding.explicit,
-        little_endian=encoding.little,
-        has_preamble=start.preamble is not None,
-        preamble_kind=preamble_kind(start.preamble) if start.preamble is not None else "",
+        encoding=encoding,
+        has_preamble=preamble is not None,
+        preamble_kind=preamble_kind(preamble) if preamble is not None else "",
         dataset_offset=start.offset,
         size_bytes=size_bytes,
         warnings=frozenset(warnings),
         bytes_read=counted.bytes_read,
         requests=counted.requests,
+        values=values,
+        texts=texts,
     )
 
 
-_DEFAULT_CODECS: Final = (charsets.DEFAULT,)
+def _prove_end(walked: Walked, pixel: PixelElement, encoding: Encoding, size_bytes: int) -> Reader[set[str]]:
+    """Warnings about the pixel data's end. ContentError ``truncated`` where the file ends before it.
 
-
-def _prove_end(header: Header, walked: Walked) -> Reader[frozenset[str]]:
-    """Warnings about the pixel data's end. ContentError ``truncated`` where encapsulated data have none.
-
-    A frame in one fragment is proven by the fragment's length alone; for others the file's last bytes are looked at,
-    where the sequence delimiter must be.
+    Encapsulated: a frame in one fragment is proven by the fragment's length alone; for others the file's last bytes
+    are looked at, where the sequence delimiter must be, and where it is not, fragment after fragment.
     """
-    pixel = header.pixel_data
-    if pixel is None or pixel.length is not None:
-        short = frozenset({"pixel_data_short"})
-        expected = header.frame_bytes
-        if pixel is None or expected is None or pixel.length is None or pixel.tag != 0x7FE00010:
-            return frozenset()
-        return short if pixel.length < _frame_bits(header) * header.number_of_frames // 8 else frozenset()
-    size = header.size_bytes
-    at = pixel.offset
-    asked = 0
+    if pixel.length is not None:
+        if pixel.offset + pixel.length > size_bytes:
+            raise _too_short("the pixel data end", pixel.offset + pixel.length, size_bytes)
+        return {"pixel_data_short"} if _native_bytes(walked, encoding) > pixel.length else set()
+    order = IMPLICIT_LITTLE if encoding.little else IMPLICIT_BIG
+    at, asked = pixel.offset, 0
     while True:
         p = at - walked.window_base
-        item = walked.window[p : p + 8] if p >= 0 else b""
+        item = walked.window[p : p + 8]
         if len(item) < 8:
-            if asked == 0 and at < size:
-                tail = yield Range(max(at, size - TAIL_BYTES), min(TAIL_BYTES, size - at))
-                if _ends_encapsulated(tail, header.little_endian):
-                    return frozenset()
-            if asked >= FRAGMENTS_ASKED_MAX or at + 8 > size:
-                if at == size:
-                    return frozenset({"delimiter_missing"})
-                raise _truncated("the encapsulated pixel data have no end", size)
+            if not asked and at < size_bytes:
+                tail = yield Range(max(at, size_bytes - TAIL_BYTES), min(TAIL_BYTES, size_bytes - at))
+                if _ends_encapsulated(tail, encoding.little):
+                    return set()
+            if at == size_bytes:
+                return {"delimiter_missing"}
+            if asked == FRAGMENTS_ASKED_MAX or at + 8 > size_bytes:
+                raise _truncated("the encapsulated pixel data have no end", size_bytes)
             asked += 1
             item = yield Range(at, 8)
-        tag, length = (IMPLICIT_LITTLE if header.little_endian else IMPLICIT_BIG).two(item)
-        tag = (IMPLICIT_LITTLE if header.little_endian else IMPLICIT_BIG).raw(tag)
+        raw, length = order.two(item)
+        tag = order.raw(raw)
         if tag == SEQUENCE_END:
-            return frozenset()
+            return set()
         if tag != ITEM or length == UNDEFINED:
             raise ContentError("corrupt", "the encapsulated pixel data hold something that is no fragment", offset=at)
         at += 8 + length
-        if at > size:
-            raise ContentError(
-                "truncated", f"a fragment ends at {at}, the file at {size}", data_end=at, size_bytes=size
-            )
-        if at == size - 8 and p >= 0 and p + 8 <= len(walked.window):
-            # What is left is exactly a delimiter's length.
-            return frozenset()
+        if at > size_bytes:
+            raise _too_short("a fragment of the pixel data ends", at, size_bytes)
+        if at == size_bytes - 8 and not asked:
+            return set()  # what is left is exactly the delimiter's length
+
+
+def _too_short(what: str, data_end: int, size_bytes: int) -> ContentError:
+    return ContentError(
+        "truncated", f"{what} at {data_end}, the file at {size_bytes}", data_end=data_end, size_bytes=size_bytes
+    )
 
 
 def _ends_encapsulated(tail: bytes, little: bool) -> bool:

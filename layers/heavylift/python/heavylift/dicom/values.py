@@ -23,6 +23,10 @@ def valid_uid(text: str) -> bool:
 
 def integer(value: bytes) -> int | None:
     """The first value of an integer string (IS); None where it is empty or no integer."""
+    try:
+        return int(value) if b"_" not in value else None
+    except ValueError:
+        pass
     found = _INTEGER.match(value.split(b"\\", 1)[0].rstrip(b"\0 "))
     return int(found[1]) if found else None
 
