@@ -110,14 +110,10 @@ def main() -> None:
     works: dict[str, Callable[[bytes], object]] = {"ours": ours, "read": read, "looked": looked}
     lowest = float("inf")
     for name, data in files().items():
-        taken = {
-            way: min(costs)
-            for way, costs in zip(
-                works,
-                zip(*([microseconds(work, data, asked.calls) for work in works.values()] for _ in range(asked.rounds))),
-                strict=True,
-            )
-        }
+        rounds = [
+            {way: microseconds(work, data, asked.calls) for way, work in works.items()} for _ in range(asked.rounds)
+        ]
+        taken = {way: min(costs[way] for costs in rounds) for way in works}
         for way, cost in taken.items():
             sums[way] += cost
         lowest = min(lowest, taken["read"] / taken["ours"])
