@@ -105,9 +105,11 @@ def _settings(value: object) -> Mapping[str, str]:
     told = {name: str(one).lower() if isinstance(one, bool) else str(one) for name, one in sorted(value.items())}
     # What the bucket's lifecycle has deleted, no setting brings back; Signature Version 4 ends after a week.
     (staging,) = (bucket for bucket in topology.BUCKETS if bucket.name == "staging")
+    archives = [one.expire_days for bucket in topology.BUCKETS for one in bucket.classes if one.name == "archives"]
     most = {
         "SESSION_DAYS": staging.abort_incomplete_days,
         "QUARANTINE_DAYS": min((one.expire_days for one in staging.classes if one.expire_days), default=None),
+        "ARCHIVE_DAYS": min((one for one in archives if one), default=None),
         "SIGNATURE_TTL_SECONDS": 7 * 86_400,
     }
     for name, limit in most.items():

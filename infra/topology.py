@@ -509,6 +509,7 @@ SETTINGS: tuple[str, ...] = (
     "SIGNATURE_TTL_SECONDS",
     "SESSION_DAYS",
     "QUARANTINE_DAYS",
+    "ARCHIVE_DAYS",
     "TENANT_CLAIM",
     "FACILITY_CLAIM",
     "PAD_COLOR",

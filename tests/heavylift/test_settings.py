@@ -22,6 +22,7 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "SIGNATURE_TTL_SECONDS": ("60", "signature_ttl_s", 60, 900),
     "SESSION_DAYS": ("0.5", "session_days", 0.5, 7.0),
     "QUARANTINE_DAYS": ("3", "quarantine_days", 3.0, 14.0),
+    "ARCHIVE_DAYS": ("2", "archive_days", 2.0, 7.0),
     "TENANT_CLAIM": ("custom:org", "tenant_claim", "custom:org", "tenant"),
     "FACILITY_CLAIM": ("custom:clinic", "facility_claim", "custom:clinic", "facility"),
     "PAD_COLOR": ("white", "pad_color", "white", ""),

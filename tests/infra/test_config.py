@@ -77,6 +77,7 @@ def test_the_command_lines_texts_read_like_lists() -> None:
         ("settings", {"MALWARE_SCAN": "on"}),
         ("settings", {"SESSION_DAYS": "soon"}),
         ("settings", {"QUARANTINE_DAYS": "15"}),
+        ("settings", {"ARCHIVE_DAYS": "8"}),
         ("settings", {"SESSION_DAYS": "nan"}),
         ("settings", {"SIGNATURE_TTL_SECONDS": 604_801}),
         ("nonsense", "1"),

@@ -52,6 +52,13 @@ BATCH_LIST_MAX = 100  # errors, warnings and the files inside an answer: a scree
 BATCH_WAIT_MAX_S = 25  # below the gateway's 30 s with room for a slow answer
 BATCH_LOOK_S = 900  # the sweeper looks at a batch under way about as often as it runs
 
+# --- archives ---
+ARCHIVE_FILES_MAX = 100_000  # as a batch; their list, table and METS are made within one call's memory and disk
+ARCHIVE_LOOKED_AT_MAX = 1_000  # ids that POST looks at itself: ten BatchGetItem calls; the job looks at all of them
+ARCHIVE_REUSE_S = 86_400  # an archive that is there is given out again if a day of its life is left
+ARCHIVE_LEFT_OUT_MAX = 100  # members that vanish while it is built; more and the job fails
+DIGEST_READ_MAX = GIB  # a bag's file without a SHA-256 is read once: ~20 s, a slice of work
+
 # --- life of a file ---
 AUDIT_EVENTS_KEPT = 32  # the newest stay in the item
 AUDIT_EVENTS_MOVED = 16  # older ones move to an object by so many: one object for many writes

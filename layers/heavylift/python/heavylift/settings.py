@@ -42,6 +42,7 @@ class Settings:
     signature_ttl_s: int = 900
     session_days: float = 7.0
     quarantine_days: float = 14.0
+    archive_days: float = 7.0
     tenant_claim: str = "tenant"
     facility_claim: str = "facility"
     pad_color: str = ""
@@ -125,6 +126,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         signature_ttl_s=min(max(int(number("SIGNATURE_TTL_SECONDS", base.signature_ttl_s)), 1), SIGNATURE_TTL_MAX_S),
         session_days=number("SESSION_DAYS", base.session_days),
         quarantine_days=number("QUARANTINE_DAYS", base.quarantine_days),
+        archive_days=number("ARCHIVE_DAYS", base.archive_days),
         tenant_claim=environment.get("TENANT_CLAIM") or base.tenant_claim,
         facility_claim=environment.get("FACILITY_CLAIM") or base.facility_claim,
         pad_color=environment.get("PAD_COLOR", base.pad_color),

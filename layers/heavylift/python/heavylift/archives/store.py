@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +16,7 @@ from heavylift.work import Claim, LeaseLost
 
 CHANGE_TRIES = 12  # a job's workers write to one item, each a few times a slice
 STAGE = "archive"
-
-
-class StaleJob(TransientError):
-    """The job was changed by somebody else between our read and our write."""
-
-    def __init__(self, archive_id: str) -> None:
-        super().__init__(
-            "record_changed", f"The archive {archive_id} was changed at the same moment.", archive_id=archive_id
-        )
+CONTENT_NOTED_S = 30 * 86_400  # longer than any upload stays open; the table forgets it by itself
 
 
 def find(tenant: str, archive_id: str) -> ArchiveJob | None:
@@ -48,39 +41,26 @@ def create(job: ArchiveJob) -> ArchiveJob:
     return get(job.tenant, job.archive_id)
 
 
-def commit(before: ArchiveJob, after: ArchiveJob) -> ArchiveJob:
-    """Write what differs, if the version is still there. StaleJob when somebody was first."""
-    old, new = jobs.to_item(before), jobs.to_item(after)
-    sets = {name: value for name, value in new.items() if old.get(name) != value}
-    removes = sorted(old.keys() - new.keys())
-    if not items.change(jobs.item_key(before.tenant, before.archive_id), sets, removes, version=before.version):
-        raise StaleJob(before.archive_id)
-    return after
-
-
-def _stored(job: ArchiveJob) -> dict[str, Any]:
-    return items.as_stored(jobs.to_item(job))
-
-
 def update(tenant: str, archive_id: str, decide: Callable[[ArchiveJob], ArchiveJob | None]) -> ArchiveJob:
-    """Read, decide, write; again from the start when somebody was first. Whoever ends a job also tells the world.
+    """``items.settle`` for a job: the job after it. Whoever ends one also tells the world.
 
-    ``decide`` gives None (or the job itself) to leave it. A write that arrived although its answer was lost is
-    recognised as our own: nothing is decided twice.
+    ``decide`` gives None (or the job itself) to leave it.
     """
-    wanted: ArchiveJob | None = None
-    for attempt in range(CHANGE_TRIES):
-        job = get(tenant, archive_id)
-        if wanted is not None and wanted.version == job.version and _stored(wanted) == _stored(job):
-            return _told(job)
-        wanted = decide(job)
-        if wanted is None or wanted is job:
-            return job
-        try:
-            return _told(commit(job, wanted))
-        except StaleJob:
-            time.sleep(0.01 * attempt)
-    raise StaleJob(archive_id)
+
+    def decided(current: ArchiveJob) -> ArchiveJob | None:
+        wanted = decide(current)
+        return None if wanted is current else wanted
+
+    job, ours = items.settle(
+        archive_id,
+        lambda: get(tenant, archive_id),
+        decided,
+        lambda before, after: items.change_over(jobs.to_item(before), jobs.to_item(after)),
+        after=lambda job: job,
+        item_of=jobs.to_item,
+        tries=CHANGE_TRIES,
+    )
+    return _told(job) if ours else job
 
 
 def _told(job: ArchiveJob) -> ArchiveJob:
@@ -106,6 +86,31 @@ def announce(job: ArchiveJob) -> ArchiveJob:
         return None if left == current.outbox else jobs.changed(current, time.time(), outbox=left)
 
     return update(job.tenant, job.archive_id, decide)
+
+
+# --- which jobs make the same archive ---
+
+
+def _content_partition(tenant: str, content_sha256: str) -> str:
+    return f"T#{tenant}#AD#{content_sha256}"
+
+
+def note_content(job: ArchiveJob, content_sha256: str) -> None:
+    """Say that ``job`` makes the archive of this content, before anything of that lies in S3."""
+    items.put(
+        {
+            "pk": _content_partition(job.tenant, content_sha256),
+            "sk": job.archive_id,
+            "ttl": math.ceil(time.time() + CONTENT_NOTED_S),
+        }
+    )
+
+
+def jobs_of_content(tenant: str, content_sha256: str) -> list[ArchiveJob]:
+    """Every job that makes, or made, the archive of this content in the last weeks."""
+    noted = items.read_all(_content_partition(tenant, content_sha256))
+    found = items.read_many([jobs.item_key(tenant, one["sk"]) for one in noted])
+    return [jobs.from_item(item) for item in found]
 
 
 # --- a worker's part ---
