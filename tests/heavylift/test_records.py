@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift import ddb_json, records
+from heavylift import ddb_json, forms, records
 from heavylift.errors import RequestError
-from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED
+from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED, DUE_SHARDS
 from heavylift.records import ANNOUNCED, FileRecord, change, from_item, note, to_item, transition
 from heavylift.states import FINAL, TRANSITIONS, Event, State
 
@@ -157,10 +157,10 @@ def test_a_failures_code_is_in_the_trail() -> None:
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
 def test_due_keys_sort_as_their_times(earlier: float, later: float) -> None:
     """The sweeper's index is in the order of time."""
-    keys = [records.due_sort_key(moment, "x") for moment in (earlier, later)]
+    keys = [forms.due_sort_key(moment, "x") for moment in (earlier, later)]
 
     assert (keys[0] <= keys[1]) == (int(earlier * 1000) <= int(later * 1000))
-    assert records.due_sort_key(earlier, "01JD2Z3NDEKTSV4RRFFQ69G5FA-999999") < records.due_sort_key(earlier, "~")
+    assert forms.due_sort_key(earlier, "01JD2Z3NDEKTSV4RRFFQ69G5FA-999999") < forms.due_sort_key(earlier, "~")
 
 
 def test_due_records_are_spread() -> None:
@@ -172,7 +172,7 @@ def test_due_records_are_spread() -> None:
         for _ in range(200)
     }
 
-    assert used == {records.due_partition(shard) for shard in range(records.DUE_SHARDS)}
+    assert used == {forms.due_partition(shard) for shard in range(DUE_SHARDS)}
 
 
 @pytest.mark.parametrize(

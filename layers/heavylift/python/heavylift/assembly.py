@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from heavylift import dynamo, intake, keys, life, records, s3, work
+from heavylift import dynamo, intake, items, keys, life, records, s3, work
 from heavylift.errors import RequestError, TransientError
 from heavylift.limits import ASSEMBLING_LEASE_S
 from heavylift.parts import PartPlan, needed_ranges, ranges_of
@@ -285,7 +285,7 @@ def _begin(
         return None
     try:
         return dynamo.commit(change), proof
-    except dynamo.StaleRecord:
+    except items.Stale:
         return None
 
 

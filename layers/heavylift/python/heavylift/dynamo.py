@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from heavylift import items, records
 from heavylift.errors import RequestError, TransientError
 from heavylift.records import Change, FileRecord
-
-CHANGE_TRIES = 8  # two dozen concurrent writers of one record settle well within this
-
-
-class StaleRecord(TransientError):
-    """The record was changed by somebody else between our read and our write."""
-
-    def __init__(self, file_id: str) -> None:
-        super().__init__("record_changed", f"The record of {file_id} was changed at the same moment.", file_id=file_id)
 
 
 def find(tenant: str, file_id: str) -> FileRecord | None:
@@ -45,12 +34,15 @@ def put_new(new: Sequence[FileRecord]) -> None:
 
 
 def commit(change: Change) -> FileRecord:
-    """Write a change under its condition and return the record after it. StaleRecord when somebody was first."""
-    record = change.record
-    key = records.item_key(record.tenant, record.file_id)
-    if not items.change(key, change.sets, change.removes, version=change.version_expected):
-        raise StaleRecord(record.file_id)
-    return record
+    """Write a change under its condition and return the record after it. Stale when somebody was first."""
+    if not _write(change):
+        raise items.Stale(change.record.file_id)
+    return change.record
+
+
+def _write(change: Change) -> bool:
+    key = records.item_key(change.record.tenant, change.record.file_id)
+    return items.change(key, change.sets, change.removes, version=change.version_expected)
 
 
 def update(
@@ -59,36 +51,28 @@ def update(
     decide: Callable[[FileRecord], Change | None],
     before: Callable[[Change], None] = lambda change: None,
 ) -> tuple[FileRecord, bool]:
-    """Read, decide, write; again from the start when somebody was first. The record, and whether we changed it.
+    """``items.settle`` for a file: the record, and whether we changed it.
 
-    ``decide`` gets the fresh record and returns the change, or None to leave it; ``before`` does what must be done
-    before that change is written. Whatever they raise passes through. A write that arrived although its answer was
-    lost is recognised as our own: nothing is decided twice.
+    ``before`` does what must be done before a change is written.
     """
-    wanted: Change | None = None
-    for attempt in range(CHANGE_TRIES):
-        record = get(tenant, file_id)
-        if wanted is not None and wanted.record.version == record.version and _stored(wanted.record) == _stored(record):
-            return record, True
-        wanted = decide(record)
-        if wanted is None:
-            return record, False
-        before(wanted)
-        try:
-            return commit(wanted), True
-        except StaleRecord:
-            time.sleep(0.01 * attempt)
-    raise StaleRecord(file_id)
+
+    def write(record: FileRecord, change: Change) -> bool:
+        before(change)
+        return _write(change)
+
+    return items.settle(
+        file_id,
+        lambda: get(tenant, file_id),
+        decide,
+        write,
+        after=lambda change: change.record,
+        item_of=records.to_item,
+    )
 
 
 def remove(record: FileRecord) -> bool:
     """Delete the item if it is still at this version; False when somebody changed it."""
     return items.delete_unchanged(records.item_key(record.tenant, record.file_id), version=record.version)
-
-
-def _stored(record: FileRecord) -> dict[str, Any]:
-    """The record's item as it comes back from the table: lists for tuples, whole numbers for 7.0."""
-    return items.as_stored(records.to_item(record))
 
 
 def get_many(keys: Sequence[Mapping[str, str]], *, consistent: bool = False) -> list[FileRecord]:

@@ -6,13 +6,14 @@ Every refusal that a retry may mend is a TransientError; ``False`` is a conditio
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from heavylift import aws, ddb_json
+from heavylift import aws, ddb_json, forms
 from heavylift.errors import TransientError
+from heavylift.limits import CHANGE_TRIES
 from heavylift.settings import settings
 
 BATCH_WRITE_MAX = 25  # BatchWriteItem's own limit, which emulators do not always enforce
@@ -21,6 +22,8 @@ BATCH_GET_MAX = 100
 BATCH_GET_TRIES = 6  # answers in a row without any item: throttled
 
 Key = Mapping[str, str]
+Record = TypeVar("Record")
+Wanted = TypeVar("Wanted")
 
 
 def call(operation: str, **arguments: Any) -> Any:
@@ -265,6 +268,53 @@ def change(key: Key, sets: Mapping[str, Any], removes: Sequence[str], *, version
         ExpressionAttributeNames=names,
         ExpressionAttributeValues=values,
     )
+
+
+def change_over(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Make one item of the other by writing what differs; False when it is no longer at the version of ``before``."""
+    sets, removes = forms.difference(before, after)
+    return change({"pk": before["pk"], "sk": before["sk"]}, sets, removes, version=before["version"])
+
+
+class Stale(TransientError):
+    """Somebody else changed the record between our read and our write, again and again."""
+
+    def __init__(self, owner_id: str) -> None:
+        super().__init__("record_changed", f"The record of {owner_id} was changed at the same moment.", id=owner_id)
+
+
+def settle(
+    owner_id: str,
+    read: Callable[[], Record],
+    decide: Callable[[Record], Wanted | None],
+    write: Callable[[Record, Wanted], bool],
+    *,
+    after: Callable[[Wanted], Record],
+    item_of: Callable[[Record], Mapping[str, Any]],
+    tries: int = CHANGE_TRIES,
+) -> tuple[Record, bool]:
+    """Read, decide, write; again from the start when somebody was first. The record, and whether we changed it.
+
+    ``decide`` gets the fresh record and says what is wanted of it, None to leave it; ``after`` is the record that this
+    makes; ``write`` is False when somebody was first. What they raise passes through. A write that arrived although
+    its answer was lost is recognised as our own: nothing is decided twice. Stale after so many ``tries``.
+    """
+    wanted: Wanted | None = None
+    for attempt in range(tries):
+        record = read()
+        if wanted is not None and _same(item_of(after(wanted)), item_of(record)):
+            return record, True
+        wanted = decide(record)
+        if wanted is None:
+            return record, False
+        if write(record, wanted):
+            return after(wanted), True
+        time.sleep(0.01 * attempt)
+    raise Stale(owner_id)
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(one["version"] == other["version"] and as_stored(one) == as_stored(other))
 
 
 def as_stored(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import announcements, bus, counting, dynamo, keys, records, retention, s3
+from heavylift import announcements, bus, counting, dynamo, items, keys, records, retention, s3
 from heavylift.batches import progress
 from heavylift.errors import TransientError
 from heavylift.limits import ANNOUNCE_AGAIN_S, AUDIT_EVENTS_MOVED, PURGE_AGAIN_S
@@ -72,7 +72,7 @@ def announce(record: FileRecord) -> FileRecord:
     try:
         # The common case needs no second read: nobody else writes to a file that has just ended.
         return dynamo.commit(clear) if clear is not None else record
-    except dynamo.StaleRecord:
+    except items.Stale:
         return dynamo.update(record.tenant, record.file_id, decide)[0]
 
 

@@ -64,6 +64,8 @@ AUDIT_EVENTS_KEPT = 32  # the newest stay in the item
 AUDIT_EVENTS_MOVED = 16  # older ones move to an object by so many: one object for many writes
 ANNOUNCE_AGAIN_S = 60  # what a function owes the bus it sends within its timeout; later the sweeper does
 PURGE_AGAIN_S = 3_600  # by then every signed URL and every worker's lease is over: nothing can appear any more
+DUE_SHARDS = 4  # partitions of the sweeper's index: one partition takes 1 000 writes a second
+CHANGE_TRIES = 8  # of a write under a version: two dozen concurrent writers of one record settle well within this
 TOMBSTONE_DAYS = 90  # a cancelled, expired or deleted file's record and audit trail
 ATTEMPTS_MAX = 5  # = receive count of the queues: then the dead-letter queue has the message
 ASSEMBLING_LEASE_S = 40  # complete's 29 s timeout and a margin

@@ -6,19 +6,17 @@ is written under the condition that the version read is still there, so of two w
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from heavylift import states
+from heavylift import forms, states
+from heavylift.forms import Form
 from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED, LEASE_MARGIN_S
 from heavylift.states import FINAL, Event, State
 
 LOGICAL_ID_BYTES_MAX = 1_500
-DUE_SHARDS = 4  # partitions of the sweeper's index: one partition takes 1 000 writes a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +100,10 @@ class FileRecord:
         return self.status in states.STORED
 
 
-_FIELDS = {f.name for f in fields(FileRecord)}
+
+_FORM: Form[FileRecord] = Form(FileRecord, State)
 # The item of the key that seals page tokens and tickets.
 SEALING_KEY = {"pk": "T#_#CONFIG", "sk": "HMAC"}
-# What clients send as free JSON is kept as its text: DynamoDB would refuse its empty names, numbers of more than 38
-# digits and nesting below 32 levels, and would change the numbers that it takes.
-_JSON_TEXT = frozenset({"metadata", "rules"})
 
 
 def batch_partition(tenant: str, batch_id: str) -> str:
@@ -150,19 +146,9 @@ def logical_partition(tenant: str, logical_id: str) -> str:
     return f"T#{tenant}#L#{logical_id}"
 
 
-def due_partition(shard: int) -> str:
-    """Of the pseudo-tenant ``_``, which no token can name."""
-    return f"T#_#DUE#{shard}"
-
-
-def due_sort_key(due_at: float, file_id: str = "") -> str:
-    return f"{int(due_at * 1000):014d}#{file_id}"
-
-
 def index_attributes(record: FileRecord) -> dict[str, str | None]:
     """The attributes that put the record into the table's sparse indexes; None = not in that index."""
     tenant, file_id = record.tenant, record.file_id
-    due = record.due_at
     # A tombstone is found by its id and by its status only.
     there = record.status is not State.DELETED
     fingerprint, logical_id = (record.fingerprint, record.logical_id) if there else (None, None)
@@ -175,35 +161,19 @@ def index_attributes(record: FileRecord) -> dict[str, str | None]:
         "fingerprint_sk": file_id if fingerprint else None,
         "logical_pk": logical_partition(tenant, logical_id) if logical_id else None,
         "logical_sk": file_id if logical_id else None,
-        "due_pk": None if due is None else due_partition(zlib.crc32(file_id.encode()) % DUE_SHARDS),
-        "due_sk": None if due is None else due_sort_key(due, file_id),
+        **forms.due_index(file_id, record.due_at),
     }
 
 
 def to_item(record: FileRecord) -> dict[str, Any]:
     """The whole item as plain values; what is None or empty is left out."""
-    values: dict[str, Any] = {**item_key(record.tenant, record.file_id), "v": 1}
-    for f in fields(FileRecord):
-        value = getattr(record, f.name)
-        if value is None or value in ((), {}):
-            continue
-        if f.name in _JSON_TEXT:
-            value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        values[f.name] = value.value if isinstance(value, State) else value
-    values.update({name: value for name, value in index_attributes(record).items() if value is not None})
-    return values
+    indexes = {name: value for name, value in index_attributes(record).items() if value is not None}
+    return {**item_key(record.tenant, record.file_id), **_FORM.attributes(record), **indexes}
 
 
 def from_item(item: Mapping[str, Any]) -> FileRecord:
     """The record of an item; attributes that we do not know are left alone."""
-    values = {name: value for name, value in item.items() if name in _FIELDS}
-    values["status"] = State(values["status"])
-    for name in _JSON_TEXT & values.keys():
-        values[name] = json.loads(values[name])
-    for name in ("events", "thumbnails", "outbox"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return FileRecord(**values)
+    return _FORM.record(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +192,11 @@ class Change:
 
 def change(record: FileRecord, now: float, **values: Any) -> Change:
     """Set fields of ``record``; only what differs is written. ValueError for a field that does not exist."""
-    unknown = values.keys() - _FIELDS
+    unknown = values.keys() - _FORM.names
     if unknown:
         raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
     after = replace(record, **values, version=record.version + 1, updated_at=now)
-    before_item, after_item = to_item(record), to_item(after)
-    sets = {name: value for name, value in after_item.items() if before_item.get(name) != value}
-    removes = tuple(sorted(before_item.keys() - after_item.keys()))
+    sets, removes = forms.difference(to_item(record), to_item(after))
     return Change(after, record.version, sets, removes)
 
 

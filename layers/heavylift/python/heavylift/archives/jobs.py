@@ -7,16 +7,15 @@ is written under the condition that the version read is still there; a worker's 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from heavylift import records
+from heavylift import forms
 from heavylift.errors import RequestError
+from heavylift.forms import Form
 from heavylift.limits import ATTEMPTS_MAX
-from heavylift.records import DUE_SHARDS
 from heavylift.work import Claim
 
 SORT_KEY = "A"
@@ -107,7 +106,7 @@ class ArchiveJob:
         return max(self.bytes_in, self.bytes_out)
 
 
-_FIELDS = {f.name for f in fields(ArchiveJob)}
+_FORM: Form[ArchiveJob] = Form(ArchiveJob, ArchiveStatus)
 
 
 def partition(tenant: str, archive_id: str) -> str:
@@ -126,26 +125,13 @@ def of_partition(text: str) -> tuple[str, str]:
 
 def to_item(job: ArchiveJob) -> dict[str, Any]:
     """The whole item as plain values; what is None or empty is left out."""
-    values: dict[str, Any] = {**item_key(job.tenant, job.archive_id), "v": 1}
-    for f in fields(ArchiveJob):
-        value = getattr(job, f.name)
-        if value is None or value in ((), {}):
-            continue
-        values[f.name] = value.value if isinstance(value, ArchiveStatus) else value
-    if job.due_at is not None:
-        values["due_pk"] = records.due_partition(zlib.crc32(job.archive_id.encode()) % DUE_SHARDS)
-        values["due_sk"] = records.due_sort_key(job.due_at, job.archive_id)
-    return values
+    key = item_key(job.tenant, job.archive_id)
+    return {**key, **_FORM.attributes(job), **forms.due_index(job.archive_id, job.due_at)}
 
 
 def from_item(item: Mapping[str, Any]) -> ArchiveJob:
     """The job of an item; attributes that we do not know are left alone."""
-    values = {name: value for name, value in item.items() if name in _FIELDS}
-    values["status"] = ArchiveStatus(values["status"])
-    for name in ("outbox", "left_out"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return ArchiveJob(**values)
+    return _FORM.record(item)
 
 
 def changed(job: ArchiveJob, now: float, **values: Any) -> ArchiveJob:

@@ -6,17 +6,15 @@ final state owes the world an announcement, which is noted in ``outbox`` by the 
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from heavylift import records
+from heavylift import forms, records
 from heavylift.batches.marks import Tally
 from heavylift.errors import RequestError
-from heavylift.records import DUE_SHARDS
+from heavylift.forms import Form
 
 SORT_KEY = "B"
 
@@ -83,8 +81,7 @@ class Batch:
         return max(0, self.total - self.listed)
 
 
-_FIELDS = {f.name for f in fields(Batch)}
-_JSON_TEXT = frozenset({"metadata", "rules"})  # free JSON, kept as text as in file records
+_FORM: Form[Batch] = Form(Batch, BatchStatus)
 
 
 def item_key(tenant: str, batch_id: str, sort_key: str = SORT_KEY) -> dict[str, str]:
@@ -93,29 +90,13 @@ def item_key(tenant: str, batch_id: str, sort_key: str = SORT_KEY) -> dict[str, 
 
 def to_item(batch: Batch) -> dict[str, Any]:
     """The whole item as plain values; what is None or empty is left out."""
-    values: dict[str, Any] = {**item_key(batch.tenant, batch.batch_id), "v": 1}
-    for f in fields(Batch):
-        value = getattr(batch, f.name)
-        if value is None or value in ((), {}):
-            continue
-        if f.name in _JSON_TEXT:
-            value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        values[f.name] = value.value if isinstance(value, BatchStatus) else value
-    if batch.due_at is not None:
-        values["due_pk"] = records.due_partition(zlib.crc32(batch.batch_id.encode()) % DUE_SHARDS)
-        values["due_sk"] = records.due_sort_key(batch.due_at, batch.batch_id)
-    return values
+    key = item_key(batch.tenant, batch.batch_id)
+    return {**key, **_FORM.attributes(batch), **forms.due_index(batch.batch_id, batch.due_at)}
 
 
 def from_item(item: Mapping[str, Any]) -> Batch:
     """The batch of an item; attributes that we do not know are left alone."""
-    values = {name: value for name, value in item.items() if name in _FIELDS}
-    values["status"] = BatchStatus(values["status"])
-    for name in _JSON_TEXT & values.keys():
-        values[name] = json.loads(values[name])
-    if "outbox" in values:
-        values["outbox"] = tuple(values["outbox"])
-    return Batch(**values)
+    return _FORM.record(item)
 
 
 def changed(batch: Batch, now: float, **values: Any) -> Batch:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift import announcements, bus
+from heavylift import announcements, bus, items
 from heavylift.batches import manifest, marks, model, store
 from heavylift.batches.marks import Tally
 from heavylift.batches.model import Batch
@@ -123,11 +123,11 @@ def settle(tenant: str, batch_id: str) -> Batch:
         after = model.ended(batch, survey(tenant, batch_id).tally, time.time())
         if after is None:
             return batch
-        try:
-            batch = store.commit(batch, after)
+        if items.change_over(model.to_item(batch), model.to_item(after)):
+            batch = after
             logger().info("batch ended", batch_id=batch_id, status=batch.status.value, totals=dict(batch.totals))
             count("BatchesEnded", status=batch.status.value)
-        except store.StaleBatch:
+        else:
             time.sleep(0.01 * attempt)
             batch = store.get(tenant, batch_id)
     return tell(batch)

@@ -13,21 +13,14 @@ from heavylift import counting, ddb_json, dynamo, items, records
 from heavylift.batches import manifest, marks, model
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
-from heavylift.errors import RequestError, TransientError
+from heavylift.errors import RequestError
 from heavylift.ids import member_id
+from heavylift.limits import CHANGE_TRIES
 from heavylift.records import FileRecord
 from heavylift.states import State
 
-CHANGE_TRIES = 8
 PARALLEL = 16  # a page of 5 000 entries is 51 items: about four round trips
 MEMBERS_PAGE = 100  # records in hand at once: up to 100 times metadata and rules
-
-
-class StaleBatch(TransientError):
-    """The batch was changed by somebody else between our read and our write."""
-
-    def __init__(self, batch_id: str) -> None:
-        super().__init__("record_changed", f"The batch {batch_id} was changed at the same moment.", batch_id=batch_id)
 
 
 # --- the batch ---
@@ -50,39 +43,16 @@ def create(batch: Batch) -> bool:
     return items.put(model.to_item(batch), only_new=True)
 
 
-def commit(before: Batch, after: Batch) -> Batch:
-    """Write what differs, if the version is still there. StaleBatch when somebody was first."""
-    old, new = model.to_item(before), model.to_item(after)
-    sets = {name: value for name, value in new.items() if old.get(name) != value}
-    removes = sorted(old.keys() - new.keys())
-    key = model.item_key(before.tenant, before.batch_id)
-    if not items.change(key, sets, removes, version=before.version):
-        raise StaleBatch(before.batch_id)
-    return after
-
-
-def _stored(batch: Batch) -> dict[str, Any]:
-    return ddb_json.decode_item(ddb_json.encode_item(model.to_item(batch)))
-
-
 def update(tenant: str, batch_id: str, decide: Callable[[Batch], Batch | None]) -> tuple[Batch, bool]:
-    """Read, decide, write; again from the start when somebody was first. The batch, and whether we changed it.
-
-    A write that arrived although its answer was lost is recognised as our own: nothing is decided twice.
-    """
-    wanted: Batch | None = None
-    for attempt in range(CHANGE_TRIES):
-        batch = get(tenant, batch_id)
-        if wanted is not None and wanted.version == batch.version and _stored(wanted) == _stored(batch):
-            return batch, True
-        wanted = decide(batch)
-        if wanted is None:
-            return batch, False
-        try:
-            return commit(batch, wanted), True
-        except StaleBatch:
-            time.sleep(0.01 * attempt)
-    raise StaleBatch(batch_id)
+    """``items.settle`` for a batch: the batch, and whether we changed it."""
+    return items.settle(
+        batch_id,
+        lambda: get(tenant, batch_id),
+        decide,
+        lambda before, after: items.change_over(model.to_item(before), model.to_item(after)),
+        after=lambda batch: batch,
+        item_of=model.to_item,
+    )
 
 
 def _items(tenant: str, batch_id: str, sort_keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -152,7 +122,7 @@ def keep_entries(tenant: str, batch_id: str, new: Sequence[Entry]) -> None:
                 return
             time.sleep(0.01 * attempt)  # another page shares this hundred
             wanted = changed(group)
-        raise StaleBatch(batch_id)
+        raise items.Stale(batch_id)
 
     with ThreadPoolExecutor(min(PARALLEL, len(groups))) as pool:
         planned = list(pool.map(changed, groups))

@@ -12,6 +12,7 @@ from heavylift import (
     assembly,
     counting,
     dynamo,
+    forms,
     items,
     keys,
     life,
@@ -26,8 +27,8 @@ from heavylift import (
 from heavylift.batches import closing
 from heavylift.batches import model as batch_model
 from heavylift.errors import HeavyliftError, RequestError, TransientError
-from heavylift.limits import ATTEMPTS_MAX
-from heavylift.records import DUE_SHARDS, Change, FileRecord
+from heavylift.limits import ATTEMPTS_MAX, DUE_SHARDS
+from heavylift.records import Change, FileRecord
 from heavylift.retention import Clocks
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, Event, State
@@ -93,11 +94,11 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
             # A record that was moved leaves this index; the page token still points behind it, so nothing repeats.
             page, start = items.query_keys(
                 "due",
-                records.due_partition(shard),
+                forms.due_partition(shard),
                 limit=PAGE,
                 start=start,
                 descending=False,
-                sort_key_max=records.due_sort_key(time.time(), "~"),
+                sort_key_max=forms.due_sort_key(time.time(), "~"),
             )
             for record in dynamo.get_many([key for key in page if key["sk"].startswith("F")]):
                 note(settle(record, backlog))
