@@ -5,7 +5,7 @@ A page skips over what it rolls up: a common prefix costs one look-up however ma
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +41,10 @@ class Page:
     truncated: bool = False
     last: str = ""  # the last key or prefix shown
 
+    @property
+    def ends_with_prefix(self) -> bool:
+        return self.last in self.prefixes[-1:]
+
 
 def walk(
     fetch: Callable[[str, bool, int], list[tuple[Any, ...]]], prefix: str, delimiter: str, after: str, limit: int
@@ -60,8 +64,7 @@ def walk(
             key = row[0]
             if not key.startswith(prefix):
                 return page
-            cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            group = key[: cut + len(delimiter)] if cut >= 0 else None
+            group = _rolled(key, prefix, delimiter)
             shown = group is not None and after.startswith(group)
             if not shown:
                 if len(page.rows) + len(page.prefixes) == limit:
@@ -83,6 +86,33 @@ def walk(
             return page
         if not jumped and len(rows) < (BATCH if delimiter else PAGE_MAX + 1):
             return page
+
+
+def rolled_up(rows: Iterable[tuple[Any, ...]], prefix: str, delimiter: str, after: str, limit: int) -> Page:
+    """A page of rows that come one by one in order, a key several times maybe, from behind *after* on."""
+    page = Page()
+    for row in rows:
+        key = row[0]
+        if not key.startswith(prefix):
+            break
+        group = _rolled(key, prefix, delimiter)
+        if group is not None and (after.startswith(group) or group in page.prefixes[-1:]):
+            continue
+        if len(page.rows) + len(page.prefixes) >= limit:
+            page.truncated = limit > 0
+            break
+        if group is None:
+            page.rows.append(row)
+        else:
+            page.prefixes.append(group)
+        page.last = group or key
+    return page
+
+
+def _rolled(key: str, prefix: str, delimiter: str) -> str | None:
+    """The common prefix that *key* is rolled up into, None for none."""
+    cut = key.find(delimiter, len(prefix)) if delimiter else -1
+    return key[: cut + len(delimiter)] if cut >= 0 else None
 
 
 def _encoder(request: Request) -> tuple[str | None, Callable[[str], str]]:
@@ -214,47 +244,29 @@ def list_multipart_uploads(service: Service, request: Request) -> Response:
             after = (row[0], row[1])
         elif not key_marker:
             after = ("", -1)
-        shown: list[tuple[Any, ...]] = []
-        groups: list[str] = []
-        truncated = False
         # Rows come one by one; open uploads of one bucket are few next to its objects.
-        for row in db.db.execute(
+        rows = db.db.execute(
             "SELECT key, seq, id, created, algorithm, checksum_type, "
             "json_extract(headers, '$.\"x-amz-storage-class\"') FROM uploads "
             "WHERE finished IS NULL AND bucket=? AND (key, seq) > (?, ?) AND key >= ? ORDER BY key, seq",
             (request.bucket, *after, prefix),
-        ):
-            key = row[0]
-            if not key.startswith(prefix):
-                break
-            cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            group = key[: cut + len(delimiter)] if cut >= 0 else None
-            if group is not None and (key_marker.startswith(group) or (groups and groups[-1] == group)):
-                continue
-            if len(shown) + len(groups) >= limit:
-                truncated = limit > 0
-                break
-            if group is None:
-                shown.append(row)
-            else:
-                groups.append(group)
-    last_is_group = bool(groups) and (not shown or groups[-1] > shown[-1][0])
-    next_key = groups[-1] if last_is_group else shown[-1][0] if shown else ""
-    next_id = "" if last_is_group or not shown else shown[-1][2]
+        )
+        page = rolled_up(rows, prefix, delimiter, key_marker, limit)
+    next_id = "" if page.ends_with_prefix or not page.rows else page.rows[-1][2]
     parts = [
         element("Bucket", request.bucket),
         element("KeyMarker", encode(key_marker)),
         element("UploadIdMarker", id_marker if key_marker else ""),
-        element("NextKeyMarker", encode(next_key)),
+        element("NextKeyMarker", encode(page.last)),
         element("NextUploadIdMarker", next_id),
         element("Prefix", encode(prefix) if prefix else None),
         element("Delimiter", encode(delimiter) if delimiter else None),
         element("EncodingType", kind),
         element("MaxUploads", limit),
-        element("IsTruncated", truncated),
+        element("IsTruncated", page.truncated),
     ]
     account = service.config.account
-    for key, _, upload_id, created, algorithm, checksum_type, storage in shown:
+    for key, _, upload_id, created, algorithm, checksum_type, storage in page.rows:
         inner = [
             element("Key", encode(key)),
             element("UploadId", upload_id),
@@ -266,7 +278,6 @@ def list_multipart_uploads(service: Service, request: Request) -> Response:
             element("ChecksumType", checksum_type),
         ]
         parts.append(f"<Upload>{''.join(inner)}</Upload>")
-    page = Page(prefixes=groups)
     return _xml("ListMultipartUploadsResult", parts + _prefixes(page, encode))
 
 
@@ -279,9 +290,6 @@ def list_object_versions(service: Service, request: Request) -> Response:
     if version_marker and not key_marker:
         message = "A version-id marker cannot be specified without a key marker."
         raise invalid_argument(message, "version-id-marker", version_marker)
-    shown: list[tuple[Any, ...]] = []
-    groups: list[str] = []
-    truncated = False
     with service.store.reading() as db:
         below = 0  # versions of the marker's key older than this sequence number come next
         if version_marker:
@@ -293,26 +301,12 @@ def list_object_versions(service: Service, request: Request) -> Response:
                 raise invalid_argument("Invalid version id specified", "version-id-marker", version_marker)
             # Gone since the last page was shown (who empties a bucket deletes page by page): so are those before it.
             below = row[0] if row else 2**63 - 1
-        for row in db.db.execute(
+        rows = db.db.execute(
             f"SELECT {_LISTED}, version, latest, marker, seq FROM objects "
             "WHERE bucket=? AND (key > ? OR (key = ? AND seq < ?)) AND key >= ? ORDER BY key, seq DESC",
             (request.bucket, key_marker, key_marker, below, prefix),
-        ):
-            key = row[0]
-            if not key.startswith(prefix):
-                break
-            cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            group = key[: cut + len(delimiter)] if cut >= 0 else None
-            if group is not None and (key_marker.startswith(group) or (groups and groups[-1] == group)):
-                continue
-            if len(shown) + len(groups) >= limit:
-                truncated = limit > 0
-                break
-            if group is None:
-                shown.append(row)
-            else:
-                groups.append(group)
-    last_is_group = bool(groups) and (not shown or groups[-1] > shown[-1][0])
+        )
+        page = rolled_up(rows, prefix, delimiter, key_marker, limit)
     parts = [
         element("Name", request.bucket),
         element("Prefix", encode(prefix)),
@@ -321,13 +315,13 @@ def list_object_versions(service: Service, request: Request) -> Response:
         element("MaxKeys", limit),
         element("Delimiter", encode(delimiter) if delimiter else None),
         element("EncodingType", kind),
-        element("IsTruncated", truncated),
+        element("IsTruncated", page.truncated),
     ]
-    if truncated:
-        parts.append(element("NextKeyMarker", encode(groups[-1] if last_is_group else shown[-1][0])))
-        parts.append("" if last_is_group else element("NextVersionIdMarker", shown[-1][7]))
+    if page.truncated:
+        parts.append(element("NextKeyMarker", encode(page.last)))
+        parts.append("" if page.ends_with_prefix else element("NextVersionIdMarker", page.rows[-1][7]))
     owned = owner("Owner", service.config.account)
-    for key, size, etag, modified, algorithm, checksum_type, storage, version, latest, marker, _ in shown:
+    for key, size, etag, modified, algorithm, checksum_type, storage, version, latest, marker, _ in page.rows:
         inner = [
             element("Key", encode(key)),
             element("VersionId", version),
@@ -346,4 +340,4 @@ def list_object_versions(service: Service, request: Request) -> Response:
             element("StorageClass", storage or "STANDARD"),
         ]
         parts.append(f"<Version>{''.join(inner)}</Version>")
-    return _xml("ListVersionsResult", parts + _prefixes(Page(prefixes=groups), encode))
+    return _xml("ListVersionsResult", parts + _prefixes(page, encode))
