@@ -448,6 +448,11 @@ def _walk_deflated(start: _Start, size_bytes: int) -> Generator[Range, bytes, tu
             want = walker.send((yield from flow.bring(want.offset, want.length)))
     except StopIteration as done:
         walked: Walked = done.value
+    pixel = walked.pixel
+    if pixel is None:
+        walked.truncated = walked.truncated or flow.cut_short
+    elif pixel.length is not None and (yield from flow.ends_before(pixel.offset + pixel.length)):
+        raise _truncated("the deflated pixel data have no end", size_bytes)
     return walked, encoding
 
 
@@ -461,7 +466,23 @@ class _Inflated:
         self._size = size_bytes
         self._data = b""
         self._base = 0
-        self._out = 0  # bytes inflated so far
+
+    @property
+    def cut_short(self) -> bool:
+        """The file's bytes are used up, and the stream has not ended."""
+        return not self._inflater.eof and not self._input and self._next >= self._size
+
+    def ends_before(self, end: int) -> Generator[Range, bytes, bool]:
+        """Whether the inflated bytes are fewer than ``end``; looked at only where that takes no further range."""
+        if self._next < self._size or end > INFLATED_BYTES_MAX:
+            return False
+        reached = self._base + len(self._data)
+        while reached < end:
+            piece = yield from self._more()
+            if not piece:
+                return True
+            reached += len(piece)
+        return False
 
     def bring(self, offset: int, length: int) -> Generator[Range, bytes, bytes]:
         """``length`` inflated bytes from ``offset``, fewer where the stream ends."""
