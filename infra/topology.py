@@ -258,6 +258,15 @@ _PURGE = (
         ("derived/thumbnails/*", "derived/reports/*", "derived/manifests/*", "derived/work/*"),
     ),
 )
+# What an archive's making left behind; the archive itself goes at its time.
+_ARCHIVE_CLEAR = (
+    Allow(("s3:ListBucketMultipartUploads",), ("derived",)),
+    Allow(
+        ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+        ("derived/archives/*", "derived/work/*"),
+    ),
+    Allow(("s3:DeleteObject",), ("derived/requests/*",)),
+)
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
 
@@ -271,6 +280,7 @@ FUNCTIONS = (
             Route("POST", "/v1/uploads"),
             Route("POST", "/v1/batches"),
             Route("PUT", "/v1/batches/{id}/manifest/{page}"),
+            Route("POST", "/v1/archives"),
             Route("POST", "/v1/companion-tickets"),
             Route("GET", f"{BY_TICKET}/params", None),
             Route("POST", f"{BY_TICKET}/multipart", None),
@@ -293,6 +303,9 @@ FUNCTIONS = (
             ),
             _BATCH_COUNT,
             _ANNOUNCE,
+            # A request for an archive, and whether its files are there.
+            Allow(("s3:PutObject",), ("derived/requests/*",)),
+            Allow(("dynamodb:Query",), ("table/index/*",)),
         ),
     ),
     Function(
@@ -325,12 +338,14 @@ FUNCTIONS = (
             Route("DELETE", "/v1/files/{id}"),
             Route("POST", "/v1/batches/{id}/complete"),
             Route("DELETE", "/v1/batches/{id}"),
+            Route("DELETE", "/v1/archives/{id}"),
             Route("GET", f"{BY_TICKET}/multipart/{{uploadId}}", None),
             Route("POST", f"{BY_TICKET}/multipart/{{uploadId}}/complete", None),
             Route("DELETE", f"{BY_TICKET}/multipart/{{uploadId}}", None),
         ),
         allows=(
             *_PURGE,
+            *_ARCHIVE_CLEAR,
             Allow(
                 (
                     "s3:GetObject",
@@ -368,6 +383,10 @@ FUNCTIONS = (
             Route("GET", "/v1/batches/{id}", READ),
             Route("GET", "/v1/batches/{id}/files", READ),
             Route("GET", "/v1/batches/{id}/studies", READ),
+            Route("GET", "/v1/archives/{id}", READ),
+            Route("GET", "/v1/archives/{id}/content", READ),
+            Route("GET", "/v1/archives/{id}/members", READ),
+            Route("GET", "/v1/archives/{id}/members/{n}/content", READ),
             Route("GET", "/v1/stats", READ),
             Route("GET", "/v1/health", None),
         ),
@@ -378,6 +397,8 @@ FUNCTIONS = (
                 ("s3:GetObject",),
                 ("store/files/*", "derived/thumbnails/*", "derived/reports/*", "derived/manifests/*"),
             ),
+            # An archive, its index, and what a link to it may read.
+            Allow(("s3:GetObject",), ("derived/archives/*",)),
             _RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),
@@ -453,6 +474,10 @@ FUNCTIONS = (
         concurrency_reserved=1,
         allows=(
             *_PURGE,
+            *_ARCHIVE_CLEAR,
+            # Requests whose event was lost, archives whose time is over.
+            Allow(("s3:GetObject",), ("derived/requests/*",)),
+            Allow(("s3:DeleteObject",), ("derived/archives/*",)),
             Allow(("s3:ListBucketMultipartUploads",), ("staging",)),
             Allow(("s3:ListMultipartUploadParts",), ("store/files/*",)),
             Allow(

@@ -1,6 +1,6 @@
 """Lambda entry point: complete. An upload is joined, cancelled or tried again; a file is deleted."""
 
-from heavylift.api import batches, complete
+from heavylift.api import archives, batches, complete
 from heavylift.api.caller import path_id, query
 from heavylift.api.companion import end, serving
 from heavylift.api.http import caller, handler_of, json_response, resolver, seconds_left
@@ -45,6 +45,11 @@ def post_batch_complete(id: str):
 def delete_batch(id: str):
     event = app.current_event.raw_event
     return json_response(200, batches.cancel(caller(app), batches.batch_id_of(event), seconds_left(app)))
+
+
+@app.delete("/v1/archives/<id>")
+def delete_archive(id: str):
+    return json_response(200, archives.cancel(caller(app), archives.archive_id_of(app.current_event.raw_event)))
 
 
 BY_TICKET = end.ROUTES

@@ -1,6 +1,6 @@
 """Lambda entry point: initiate. Sessions begin here; the bytes go straight to S3."""
 
-from heavylift.api import batches
+from heavylift.api import archives, batches
 from heavylift.api.caller import facility_of
 from heavylift.api.companion import begin, serving
 from heavylift.api.http import caller, handler_of, json_response, resolver
@@ -25,6 +25,11 @@ def post_batches():
 def put_manifest(id: str, page: str):
     event = app.current_event.raw_event
     return json_response(200, batches.put_page(caller(app), batches.batch_id_of(event), page, event))
+
+
+@app.post("/v1/archives")
+def post_archives():
+    return json_response(202, archives.begin(caller(app), app.current_event.raw_event))
 
 
 @app.post("/v1/companion-tickets")

@@ -1,6 +1,6 @@
 """Lambda entry point: sessions. Everything that can be read."""
 
-from heavylift.api import batches, health, sessions
+from heavylift.api import archives, batches, health, sessions
 from heavylift.api.caller import path_id, query
 from heavylift.api.http import caller, handler_of, json_response, resolver
 
@@ -65,6 +65,26 @@ def get_batch_files(id: str):
 @app.get("/v1/batches/<id>/studies")
 def get_batch_studies(id: str):
     return json_response(200, batches.studies(caller(app), batches.batch_id_of(_event())))
+
+
+@app.get("/v1/archives/<id>")
+def get_archive(id: str):
+    return json_response(200, archives.status(caller(app), archives.archive_id_of(_event())))
+
+
+@app.get("/v1/archives/<id>/content")
+def get_archive_content(id: str):
+    return json_response(*archives.content(caller(app), archives.archive_id_of(_event()), query(_event())))
+
+
+@app.get("/v1/archives/<id>/members")
+def get_archive_members(id: str):
+    return json_response(200, archives.members(caller(app), archives.archive_id_of(_event()), query(_event())))
+
+
+@app.get("/v1/archives/<id>/members/<n>/content")
+def get_archive_member(id: str, n: str):
+    return json_response(200, archives.member_content(caller(app), archives.archive_id_of(_event()), n))
 
 
 @app.get("/v1/stats")

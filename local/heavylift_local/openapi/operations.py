@@ -27,6 +27,7 @@ BODY_CODES = ("not_json", "invalid_body")
 
 FILE_PATH = text("The upload's, which is the file's.", pattern=FILE_ID)
 BATCH_PATH = text("The batch's.", pattern=f"^{ULID_PATTERN.pattern}$")
+ARCHIVE_PATH = text("The archive's.", pattern=f"^{ULID_PATTERN.pattern}$")
 LIMIT = {"type": "integer", "minimum": 1, "maximum": LIST_LIMIT_MAX}
 TRUE_FALSE = {"type": "string", "enum": ["true", "false"]}
 DIGEST = {"type": "string", "pattern": BASE64_DIGEST}
@@ -84,6 +85,7 @@ def _list(summary: str) -> Operation:
 
 
 REDIRECT = Parameter("redirect", "false: the link comes as JSON instead of a redirect.", TRUE_FALSE)
+TTL = Parameter("ttl", "Life of the link in seconds.", {"type": "integer", "minimum": 1, "maximum": 3600})
 LINK = {
     200: ("Link", "With redirect=false."),
     307: (None, "To a signed GET: Location."),
@@ -264,7 +266,7 @@ OPERATIONS: Mapping[str, Operation] = {
         {"id": FILE_PATH},
         (
             REDIRECT,
-            Parameter("ttl", "Life of the link in seconds.", {"type": "integer", "minimum": 1, "maximum": 3600}),
+            TTL,
             Parameter(
                 "disposition",
                 "inline: a browser shows pictures and PDF.",
@@ -365,6 +367,55 @@ OPERATIONS: Mapping[str, Operation] = {
         {200: ("Batch", "Files that have ended stay as they are.")},
         ("not_found", "state_conflict", "record_changed"),
         path={"id": BATCH_PATH},
+    ),
+    "POST /v1/archives": Operation(
+        "Ask for an archive",
+        {202: ("Archive", "It is queued; watch it by its id.")},
+        (*BODY_CODES, "not_found", "not_stored", "state_conflict", "rate_limited"),
+        "A ZIP of stored files, built inside S3: of file_ids, of a batch_id, of a logical_id or of a study_uid, one of "
+        "them. package plain: the files with METS and a table; bagit: a BagIt 1.0 bag. on_missing fail: a file "
+        "that cannot be archived fails the whole by its name; skip: a report inside tells what is missing. The same "
+        "files make the same archive, which is not built again while a day of its life is left.",
+        body=bodies.ArchiveBody,
+        keyed=True,
+    ),
+    "GET /v1/archives/{id}": Operation(
+        "An archive",
+        {200: ("Archive", "How far it is, and what became of it.")},
+        ("not_found",),
+        path={"id": ARCHIVE_PATH},
+    ),
+    "DELETE /v1/archives/{id}": Operation(
+        "Cancel an archive",
+        {200: ("Archive", "Cancelled, and nothing of its making is left.")},
+        ("not_found", "state_conflict", "record_changed"),
+        path={"id": ARCHIVE_PATH},
+    ),
+    "GET /v1/archives/{id}/content": Operation(
+        "Download an archive",
+        LINK,
+        ("not_found", "archive_not_ready", "archive_expired", "invalid_parameter"),
+        "S3 answers ranges, too.",
+        {"id": ARCHIVE_PATH},
+        (REDIRECT, TTL),
+    ),
+    "GET /v1/archives/{id}/members": Operation(
+        "List an archive's members",
+        {200: ("ArchiveMembers", "In the order of the archive's directory, counted from 0.")},
+        ("not_found", "archive_not_ready", "archive_expired", "invalid_parameter", "invalid_next_token"),
+        path={"id": ARCHIVE_PATH},
+        query=(
+            Parameter("limit", "At most so many; 100 by itself.", LIMIT),
+            Parameter("next_token", "From the page before.", {"type": "string"}),
+        ),
+    ),
+    "GET /v1/archives/{id}/members/{n}/content": Operation(
+        "Download one member",
+        {200: ("ArchiveMemberLink", "A link to the archive, and the range of it that is the member.")},
+        ("not_found", "archive_not_ready", "archive_expired"),
+        "Members are stored as they are, so one of them is a range. The client sends the headers itself: a redirect "
+        "could not.",
+        {"id": ARCHIVE_PATH, "n": count("The member's number, from 0.", maximum=999_999_999)},
     ),
     "POST /v1/companion-tickets": Operation(
         "A ticket for Uppy",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heavylift.api.problems import STATUS
+from heavylift.archives.jobs import ArchiveStatus
 from heavylift.batches.model import BatchStatus
 from heavylift.ids import ULID_PATTERN
 from heavylift.limits import KINDS, PART_COUNT_MAX
@@ -331,6 +332,56 @@ def _batch_file() -> Schema:
     )
 
 
+def _archive() -> Schema:
+    done = {
+        "percent": number("Of the members' bytes."),
+        "bytes_total": count("Bytes of all members."),
+        "bytes_done": count("Bytes of those that are in their place."),
+        "members_done": count("Members that are in their place."),
+        "parts_done": count("Parts that S3 has."),
+    }
+    return objects(
+        "A ZIP of stored files, and its making.",
+        {
+            "archive_id": text(pattern=ULID),
+            "status": text("Where it stands.", enum=[status.value for status in ArchiveStatus]),
+            "final": flag("Whether nothing more happens by itself, but that a completed one expires."),
+            "name": text("Of the download."),
+            "package": text("What is made of the files.", enum=["plain", "bagit"]),
+            "on_missing": text("What a file does that cannot be archived.", enum=["fail", "skip"]),
+            "requested": free("What was asked for: batch_id, logical_id, study_uid, or how many files."),
+            "size": nullable(count("Bytes of the archive; null before it is there.")),
+            "members": nullable(count("What it holds, METS and table among it; null before it is listed.")),
+            "missing": nullable(count("Files that it does without; a report inside names them.")),
+            "bytes_in": count("Bytes of objects that functions read for it."),
+            "bytes_out": count("Bytes of objects that functions wrote for it."),
+            "bytes_through": count("The larger of the two: everything else S3 copied by itself."),
+            "requests": count("Requests of S3 that functions made for it."),
+            "parts": count("Parts that S3 joins."),
+            "crc32": nullable(text("CRC-32 of the whole, base64; S3 has proven it.")),
+            "progress": objects("How far it is.", done),
+            "reused": flag("Whether it was there already."),
+            "created_at": when("When it was asked for."),
+            "updated_at": when("When its job last changed."),
+        },
+        {
+            "expires_at": when("Until when it is kept."),
+            "finished_at": when("When it ended."),
+            "failure": ref("Failure"),
+        },
+    )
+
+
+def _member() -> dict[str, Schema]:
+    return {
+        "n": count("Its number, from 0."),
+        "name": text("Its name in the archive."),
+        "size": count("Its bytes."),
+        "offset": count("Where they begin in the archive."),
+        "crc32": text("CRC-32 of its bytes, base64."),
+    }
+
+
 def _list_of(name: str) -> Schema:
     return objects(
         "A page.",
@@ -449,6 +500,18 @@ def answers() -> dict[str, Schema]:
             },
         ),
         "Link": objects("A signed GET.", {"url": url("GET the bytes here."), "expires_at": EXPIRES}),
+        "Archive": _archive(),
+        "ArchiveMember": objects("A member of an archive.", _member()),
+        "ArchiveMembers": _list_of("ArchiveMember"),
+        "ArchiveMemberLink": objects(
+            "A member as a range of its archive.",
+            {
+                **_member(),
+                "url": url("GET the archive here, with these headers."),
+                "headers": objects("Must be sent.", {"range": text("The member's bytes.", pattern="^bytes=[0-9]+-")}),
+                "expires_at": EXPIRES,
+            },
+        ),
         "Batch": _batch(),
         "BatchFile": _batch_file(),
         "BatchFiles": _list_of("BatchFile"),

@@ -21,7 +21,9 @@ from pydantic import (
 
 from heavylift.api.caller import whole_number
 from heavylift.errors import RequestError
+from heavylift.ids import FILE_ID_PATTERN, ULID_PATTERN
 from heavylift.limits import (
+    ARCHIVE_FILES_MAX,
     BATCH_FILES_MAX,
     BATCH_NUMBER_MAX,
     FACILITY_LENGTH_MAX,
@@ -93,6 +95,7 @@ EitherDigest = Annotated[
 DigestHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 # Of a file's own entry: a digest that is none is that file's problem, not the call's.
 AnyDigest = Annotated[str, StringConstraints(max_length=64, min_length=43)]
+FileId = Annotated[str, StringConstraints(pattern=rf"^{FILE_ID_PATTERN.pattern}$")]
 Kind = Literal["image", "raw", "dicom", "table", "json", "text", "archive", "other"]
 Metadata = Annotated[dict[str, Any], _small_json(METADATA_BYTES_MAX)]
 _OF_UPPY = frozenset({"name", "type", "relativePath"})
@@ -187,6 +190,18 @@ class BatchBody(Body):
 
 class BatchEndBody(Body):
     """Nothing yet."""
+
+
+class ArchiveBody(Body):
+    """Exactly one of the first four; ``archives.requests`` says so in words."""
+
+    file_ids: Annotated[list[FileId], Field(min_length=1, max_length=ARCHIVE_FILES_MAX)] | None = None
+    batch_id: Annotated[str, StringConstraints(pattern=rf"^{ULID_PATTERN.pattern}$")] | None = None
+    logical_id: Name | None = None
+    study_uid: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    name: Name | None = None
+    package: Literal["plain", "bagit"] | None = None
+    on_missing: Literal["fail", "skip"] | None = None
 
 
 class ManifestEntry(Body):

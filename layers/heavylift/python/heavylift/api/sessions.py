@@ -12,15 +12,15 @@ from heavylift.api.answer_size import fitting
 from heavylift.api.bodies import digest_forms
 from heavylift.api.caller import Caller
 from heavylift.api.disposition import content_disposition
+from heavylift.api.links import CONTENT_TTL_MAX_S, flag, link, number
 from heavylift.batches import store
 from heavylift.errors import RequestError
 from heavylift.ids import FINGERPRINT_PATTERN, is_ulid, member_of
 from heavylift.limits import KINDS, LIST_LIMIT_MAX, PART_COUNT_MAX
-from heavylift.records import FileRecord, iso
+from heavylift.records import FileRecord
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, State, list_group
 
-CONTENT_TTL_MAX_S = 3_600  # content links may live longer than other signatures: a download manager's patience
 LIST_PAGES_MAX = 10  # index pages read for one answer when filters leave much out; then next_token goes on
 INLINE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "application/pdf"})
 
@@ -37,7 +37,7 @@ def _listed(record: FileRecord) -> list[s3.PartInfo]:
 
 def upload(caller: Caller, file_id: str, query: Mapping[str, str]) -> dict[str, Any]:
     """GET /v1/uploads/{id}?parts="""
-    with_parts = _flag(query, "parts", default=False)
+    with_parts = flag(query, "parts", default=False)
     record = dynamo.get(caller.tenant, file_id)
     listed = _listed(record)
     answer = views.upload_status(record, [(part.number, part.size_bytes) for part in listed], time.time())
@@ -53,21 +53,21 @@ def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str
     record = dynamo.get(caller.tenant, file_id)
     if not number_text.isascii() or not number_text.isdecimal() or len(number_text) > 5:
         raise RequestError("part_number_out_of_range", "A part number is a whole number from 1.")
-    number = int(number_text)
+    wanted = int(number_text)
     if record.size_known:
-        assembly.plan_of(record).length(number)
-    elif not 1 <= number <= PART_COUNT_MAX:
+        assembly.plan_of(record).length(wanted)
+    elif not 1 <= wanted <= PART_COUNT_MAX:
         raise RequestError("part_number_out_of_range", f"A part number is a whole number from 1 to {PART_COUNT_MAX}.")
     found = None
     if record.s3_upload_id and record.status in AWAITING_OBJECT:
         try:
-            found = s3.list_part(settings().staging_bucket, record.key, record.s3_upload_id, number)
+            found = s3.list_part(settings().staging_bucket, record.key, record.s3_upload_id, wanted)
         except s3.NoSuchUpload:
             found = None
     if found is None:
-        raise RequestError("part_not_received", f"Part {number} is not in S3.", part_number=number)
+        raise RequestError("part_not_received", f"Part {wanted} is not in S3.", part_number=wanted)
     answer: dict[str, Any] = {
-        "part_number": number,
+        "part_number": wanted,
         "size": found.size_bytes,
         "etag": found.etag,
         "sha256": found.sha256,
@@ -79,7 +79,7 @@ def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str
 
 def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
     """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are."""
-    limit = _number(query, "limit", 50, LIST_LIMIT_MAX)
+    limit = number(query, "limit", 50, LIST_LIMIT_MAX)
     filters = {
         name: query[name]
         for name in ("status", "kind", "fingerprint", "batch_id", "logical_id")
@@ -181,29 +181,6 @@ def events(caller: Caller, file_id: str) -> dict[str, Any]:
     return views.audit_trail(record, life.audit_trail(record))
 
 
-def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= maximum:
-        raise RequestError("invalid_parameter", f"{name} must be a number from 1 to {maximum}.", parameter=name)
-    return int(text)
-
-
-def _flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """A parameter that is true or false."""
-    text = query.get(name, str(default)).lower()
-    if text not in {"true", "false"}:
-        raise RequestError("invalid_parameter", f"{name} must be true or false.", parameter=name)
-    return text == "true"
-
-
-def _link(url: str, expires_s: int, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
-    if not _flag(query, "redirect", default=True):
-        return 200, {"url": url, "expires_at": iso(time.time() + expires_s)}, {}
-    return 307, {}, {"location": url}
-
-
 def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int, dict[str, Any], dict[str, str]]:
     """GET /v1/files/{id}/content: a signed link to the bytes, as attachment unless a browser shows them safely."""
     record = dynamo.get(caller.tenant, file_id)
@@ -213,7 +190,7 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
         )
     if scanning.is_infected(record):
         raise RequestError("malware_found", "A malware scanner has found a threat in this file; it is not served.")
-    ttl = _number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
+    ttl = number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
     media_type = record.media_type or "application/octet-stream"
     disposition = query.get("disposition", "attachment")
     if disposition not in {"attachment", "inline"}:
@@ -226,7 +203,7 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
         disposition=content_disposition(record.name, inline=inline),
         media_type=media_type,
     )
-    return _link(url, ttl, query)
+    return link(url, ttl, query)
 
 
 def thumbnail(
@@ -237,7 +214,7 @@ def thumbnail(
     for one in record.thumbnails:
         if str(one["size"]) == size_text:
             ttl = settings().signature_ttl_s
-            return _link(
+            return link(
                 s3.presigned_get(settings().derived_bucket, one["key"], ttl, media_type="image/jpeg"), ttl, query
             )
     raise RequestError(
@@ -252,14 +229,14 @@ def report(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int,
     """GET /v1/files/{id}/report: a signed link to the validation's report, or (``errors=true``) to all its errors."""
     record = dynamo.get(caller.tenant, file_id)
     described = record.report or {}
-    with_errors = _flag(query, "errors", default=False)
+    with_errors = flag(query, "errors", default=False)
     key = described.get("errors_key" if with_errors else "key")
     if key is None:
         words = "The report has all errors." if described else "This file has no report."
         raise RequestError("no_report", words, status=record.status.value, kind=record.kind)
     media_type = "application/x-ndjson" if with_errors else "application/json"
     ttl = settings().signature_ttl_s
-    return _link(s3.presigned_get(settings().derived_bucket, key, ttl, media_type=media_type), ttl, query)
+    return link(s3.presigned_get(settings().derived_bucket, key, ttl, media_type=media_type), ttl, query)
 
 
 def stats(caller: Caller) -> dict[str, Any]:

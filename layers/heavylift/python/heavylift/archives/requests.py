@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heavylift.archives.jobs import ArchiveJob
@@ -107,6 +107,11 @@ def _one_of(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> s
     if value not in allowed:
         raise _wrong(f"{name} is one of {', '.join(allowed)}.")
     return str(value)
+
+
+def asked(request: Request, user: str, at: float) -> Request:
+    """The request as somebody's call made it."""
+    return replace(request, user=user[:NAME_LENGTH_MAX], created_at=at)
 
 
 def parse(body: bytes) -> Request:
