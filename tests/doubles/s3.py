@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 import time
 import zlib
@@ -43,6 +44,7 @@ class Object:
     at: float = 0.0
     marker: bool = False
     announced: bool = False
+    part_sums: list[dict[str, Any]] = field(default_factory=list)  # of an object whose parts had a checksum each
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,11 +77,10 @@ class FakeS3:
         self.created: list[tuple[str, str, Object]] = []
         self.versions_made: dict[tuple[str, str], int] = {}
         self.versions: dict[tuple[str, str], list[Object]] = {}
-        self._count = 0
+        self._count = itertools.count(1)
 
     def _next(self, prefix: str) -> str:
-        self._count += 1
-        return f"{prefix}{self._count}"
+        return f"{prefix}{next(self._count)}"  # one step: threads never share a number
 
     # --- objects ---
     def _find(self, bucket: str, key: str, operation: str) -> Object:
@@ -100,8 +101,27 @@ class FakeS3:
         self.created.append((bucket, key, made))
         return made
 
-    def head_object(self, *, Bucket: str, Key: str, ChecksumMode: str | None = None) -> dict[str, Any]:
+    def _pinned(self, bucket: str, key: str, version_id: str | None, if_match: str, operation: str) -> Object:
+        """The object, if it is the one that is meant."""
+        found = self._find(bucket, key, operation)
+        if version_id is not None and found.version_id != version_id:
+            raise refusal("404" if operation == "HeadObject" else "NoSuchVersion", 404, operation)
+        if if_match.strip('"') != found.etag:
+            raise refusal("412" if operation == "HeadObject" else "PreconditionFailed", 412, operation)
+        return found
+
+    def head_object(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        ChecksumMode: str | None = None,
+        IfMatch: str | None = None,
+        VersionId: str | None = None,
+    ) -> dict[str, Any]:
         found = self._find(Bucket, Key, "HeadObject")
+        if IfMatch is not None:
+            found = self._pinned(Bucket, Key, VersionId, IfMatch, "HeadObject")
         answer: dict[str, Any] = {
             "ContentLength": len(found.body),
             "ETag": f'"{found.etag}"',
@@ -115,6 +135,22 @@ class FakeS3:
             if found.checksum_type:
                 answer["ChecksumType"] = found.checksum_type
         return answer
+
+    def get_object_attributes(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        ObjectAttributes: list[str],
+        PartNumberMarker: int,
+        MaxParts: int,
+        VersionId: str | None = None,
+    ) -> dict[str, Any]:
+        found = self._find(Bucket, Key, "GetObjectAttributes")
+        shown = [part for part in found.part_sums if part["PartNumber"] > PartNumberMarker][:MaxParts]
+        more = bool(shown) and shown[-1] is not found.part_sums[-1]
+        parts = {"Parts": shown, "IsTruncated": more, "NextPartNumberMarker": shown[-1]["PartNumber"] if shown else 0}
+        return {"ETag": found.etag, "ObjectParts": parts}
 
     def get_object_tagging(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         found = self._find(Bucket, Key, "GetObjectTagging")
@@ -138,10 +174,7 @@ class FakeS3:
         if Range is None or IfMatch is None:
             assert Range is IfMatch is None, "a range without its condition may be of another object"
             return {"Body": io.BytesIO(found.body)}
-        if VersionId is not None and found.version_id != VersionId:
-            raise refusal("NoSuchVersion", 404, "GetObject")
-        if IfMatch.strip('"') != found.etag:
-            raise refusal("PreconditionFailed", 412, "GetObject")
+        found = self._pinned(Bucket, Key, VersionId, IfMatch, "GetObject")
         first, last = (int(number) for number in Range.removeprefix("bytes=").split("-"))
         if first >= len(found.body):
             raise refusal("InvalidRange", 416, "GetObject")
@@ -305,9 +338,15 @@ class FakeS3:
         PartNumber: int,
         Body: bytes,
         ChecksumSHA256: str | None = None,
+        ChecksumCRC32: str | None = None,
     ) -> dict[str, Any]:
         upload = self._upload(Bucket, Key, UploadId, "UploadPart")
         checksums: dict[str, str] = {}
+        Body = bytes(Body)
+        if upload.checksum == "CRC32":
+            if ChecksumCRC32 != crc32_base64(Body):
+                raise refusal("BadDigest", 400, "UploadPart")
+            checksums = {"ChecksumCRC32": ChecksumCRC32}
         if upload.checksum == "SHA256":
             if ChecksumSHA256 != sha256_base64(Body):
                 raise refusal("BadDigest", 400, "UploadPart")
@@ -324,13 +363,13 @@ class FakeS3:
         PartNumber: int,
         CopySource: dict[str, str],
         CopySourceIfMatch: str,
-        CopySourceRange: str,
+        CopySourceRange: str | None = None,
     ) -> dict[str, Any]:
         upload = self._upload(Bucket, Key, UploadId, "UploadPartCopy")
-        source = self._find(CopySource["Bucket"], CopySource["Key"], "UploadPartCopy")
-        if source.etag != CopySourceIfMatch.strip('"'):
-            raise refusal("PreconditionFailed", 412, "UploadPartCopy")
-        first, last = (int(number) for number in CopySourceRange.removeprefix("bytes=").split("-"))
+        version = CopySource.get("VersionId")
+        source = self._pinned(CopySource["Bucket"], CopySource["Key"], version, CopySourceIfMatch, "UploadPartCopy")
+        span = CopySourceRange or f"bytes=0-{len(source.body) - 1}"
+        first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
         if last >= len(source.body):
             raise refusal("InvalidRange", 416, "UploadPartCopy")
         body = source.body[first : last + 1]
@@ -371,7 +410,8 @@ class FakeS3:
         UploadId: str,
         MultipartUpload: dict[str, Any],
         MpuObjectSize: int,
-        IfNoneMatch: str,
+        IfNoneMatch: str | None = None,
+        IfMatch: str | None = None,
         ChecksumType: str | None = None,
         ChecksumCRC32: str | None = None,
     ) -> dict[str, Any]:
@@ -407,6 +447,9 @@ class FakeS3:
                 raise refusal("BadDigest", 400, operation)
         etag = f"{md5(b''.join(md5(piece).digest() for piece in bodies)).hexdigest()}-{len(bodies)}"
         made = Object(body, etag, None, upload.media_type, upload.metadata, checksums, upload.checksum_type)
+        assert (IfNoneMatch is None) != (IfMatch is None), "what may be replaced is said"
+        if IfMatch is not None:
+            self._pinned(Bucket, Key, None, IfMatch, operation)
         made = self._store(Bucket, Key, made, only_new=IfNoneMatch == "*", operation=operation)
         del self.uploads[UploadId]
         return {"ETag": f'"{etag}"', "VersionId": made.version_id, **checksums}

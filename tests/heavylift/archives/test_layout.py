@@ -10,6 +10,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -146,16 +147,12 @@ def test_every_plan_makes_the_bytes_that_zipfile_writes() -> None:
         expected = by_zipfile(contents)
         for junctions in JUNCTIONS:
             for literal_target, part_count_max in ((160, 40), (400, 400)):
-                params = Params(
-                    100,
-                    5_000,
-                    part_count_max,
-                    literal_target,
-                    400,
-                    250,
-                    100 if junctions == "auto" else 3,
-                    8,
-                    junctions,
+                params = replace(
+                    SMALL,
+                    part_count_max=part_count_max,
+                    literal_target=literal_target,
+                    by_hand_share=100 if junctions == "auto" else 3,
+                    junctions=junctions,
                 )
                 try:
                     layout = plan(contents.members, params)

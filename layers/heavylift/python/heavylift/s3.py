@@ -271,8 +271,12 @@ def complete_multipart(
     size_bytes: int,
     checksum_type: str | None = None,
     checksum_crc32: str | None = None,
+    if_match: str | None = None,
 ) -> Stored:
-    """Join the parts if the key is still free. NoSuchUpload, PreconditionFailed, Refused, TransientError."""
+    """Join the parts if the key is still free, or holds what has the ETag ``if_match``.
+
+    NoSuchUpload, PreconditionFailed, Refused, TransientError.
+    """
     listed: list[dict[str, Any]] = []
     for part in parts:
         entry: dict[str, Any] = {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
@@ -291,7 +295,7 @@ def complete_multipart(
         UploadId=upload_id,
         MultipartUpload={"Parts": listed},
         MpuObjectSize=size_bytes,
-        IfNoneMatch="*",
+        **({"IfMatch": f'"{if_match}"'} if if_match else {"IfNoneMatch": "*"}),
         **extra,
     )
     return Stored(answer["ETag"].strip('"'), answer.get("VersionId"), _checksums(answer))

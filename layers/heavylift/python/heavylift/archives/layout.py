@@ -37,7 +37,7 @@ from heavylift.archives.zip_records import (
     local_header,
     local_length,
 )
-from heavylift.limits import MIB, OBJECT_SIZE_MAX, PART_COUNT_MAX, S3_PART_SIZE_MAX, S3_PART_SIZE_MIN
+from heavylift.limits import KIB, MIB, OBJECT_SIZE_MAX, PART_COUNT_MAX, S3_PART_SIZE_MAX, S3_PART_SIZE_MIN
 
 
 class Kind(IntEnum):
@@ -64,6 +64,7 @@ class Params:
     chained_whole_max: int = 64 * MIB  # a longer end is copied as parts of its own but for its last 5 MiB
     by_hand_share: int = 100  # auto: by hand what is at most a hundredth of the member, so at most 10 MB of each GB
     block_parts: int = 1_000  # of an archive of too many parts; one page of ListParts
+    read_whole_max: int = 256 * KIB  # to learn a CRC-32: up to here one GET is less than the three requests of a copy
     junctions: str = "auto"
 
     def __post_init__(self) -> None:
@@ -230,6 +231,11 @@ class Layout:
     def member_at(self, position: int) -> int:
         """The member whose header or bytes lie at ``position``."""
         return bisect_right(self.offsets, position) - 1
+
+    def members_ended(self, start: int, end: int) -> int:
+        """How many members have their last byte in [start, end)."""
+        ended = bisect_right(self.offsets, end) - bisect_right(self.offsets, start)
+        return ended + (start < self.central_offset <= end and len(self.offsets) > 0)
 
     def header_length(self, n: int) -> int:
         members = self.members
