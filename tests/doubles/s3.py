@@ -344,9 +344,9 @@ class FakeS3:
         checksums: dict[str, str] = {}
         Body = bytes(Body)
         if upload.checksum == "CRC32":
-            if ChecksumCRC32 != crc32_base64(Body):
+            checksums = {"ChecksumCRC32": crc32_base64(Body)}  # S3 computes it where it is not given
+            if ChecksumCRC32 not in {None, checksums["ChecksumCRC32"]}:
                 raise refusal("BadDigest", 400, "UploadPart")
-            checksums = {"ChecksumCRC32": ChecksumCRC32}
         if upload.checksum == "SHA256":
             if ChecksumSHA256 != sha256_base64(Body):
                 raise refusal("BadDigest", 400, "UploadPart")

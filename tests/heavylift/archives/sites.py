@@ -125,8 +125,8 @@ def site(
         if size == 20:
             members.append(Member(name, size, 1_763_596_800 + n, None, None, data))
             continue
-        algorithm = {"ChecksumAlgorithm": "CRC32"} if kept else {}
-        made = world.s3.put_object(Bucket=STORE, Key=f"files/t/{n}", Body=data, **algorithm)
+        algorithm = "CRC32" if kept else None
+        made = world.s3.put_object(Bucket=STORE, Key=f"files/t/{n}", Body=data, ChecksumAlgorithm=algorithm)
         source = Source(STORE, f"files/t/{n}", made["VersionId"], made["ETag"].strip('"'))
         members.append(Member(name, size, 1_763_596_800 + n, zlib.crc32(data) if known else None, source, None, f"{n}"))
     world.s3.created.clear()
