@@ -104,8 +104,9 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     put.add_argument("--no-wait", action="store_true", help="end when the bytes are there")
     _add_patience(put)
 
-    get = add("get", _get, "download a file")
+    get = add("get", _get, "download a file, an archive, or one member of an archive")
     get.add_argument("id", metavar="ID")
+    get.add_argument("--member", metavar="N|NAME", help="of an archive: by its number, from 0, or its name inside")
     get.add_argument("-o", "--output", required=True, metavar="FILE")
     get.add_argument("--concurrency", type=_concurrency, default=4, metavar="N")
     _add_patience(get)
@@ -124,7 +125,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     ls.add_argument("--limit", type=int, metavar="N")
     ls.add_argument("--next-token", metavar="T", help="go on where a page with --json ended")
 
-    cancel = add("cancel", _cancel, "cancel an upload")
+    cancel = add("cancel", _cancel, "cancel an upload, a batch, or the making of an archive")
     cancel.add_argument("id", metavar="ID")
 
     retry = add("retry", _retry, "run the failed stage of a file again")
@@ -239,11 +240,16 @@ def _get(args: argparse.Namespace) -> int:
     progress = show.Progress(visible=_people(args) and sys.stderr.isatty(), total=None)
     try:
         with _client(args, concurrency=args.concurrency, patience_s=args.patience, progress=progress) as client:
-            done = client.get(args.id, args.output)
+            if args.member is None:
+                done = client.get(args.id, args.output)
+            else:
+                member = int(args.member) if args.member.isdecimal() and args.member.isascii() else args.member
+                done = client.get_member(args.id, member, args.output)
     finally:
         progress.close()
     body = {
         "file_id": args.id,
+        **({} if args.member is None else {"member": args.member}),
         "path": done.path,
         "size": done.size,
         "crc32": done.crc32,

@@ -29,6 +29,7 @@ from heavylift_client.batches.journal import Journal, key_of
 from heavylift_client.batches.run import Run, Said, Tools
 from heavylift_client.download import Download, Expected, Fetcher, download, expected_of
 from heavylift_client.errors import AnswerError, ClientError, NoSession, Stopped
+from heavylift_client.meter import Meter
 from heavylift_client.pace import Pace
 from heavylift_client.results import Result
 from heavylift_client.sources import Declared, Item, item_of
@@ -184,14 +185,23 @@ class Client:
     # downloads
 
     def get(self, file_id: str, out: Path) -> Download:
-        """Download a file to ``out`` by parallel ranged GETs; it appears under that name only whole and proven.
+        """Download a file, or an archive, to ``out`` by parallel ranged GETs; it appears only whole and proven.
 
         A download that was cut goes on from ``<out>.part``. Proven against the record: by SHA-256 where the
         server has proven it, by CRC-32 of the whole where known. Raises ChecksumMismatch, ApiError, StoreError.
         """
-        record = self.file(file_id)
+        try:
+            record = self.file(file_id)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return self._get_archive(file_id, out, error)
         path = f"/v1/files/{segment(file_id)}/content"
         return self._download(out, file_id, expected_of(record), path)
+
+    def _get_archive(self, archive_id: str, out: Path, unknown: ApiError) -> Download:
+        body = self._first_known(archive_id, ("archives",), unknown)
+        return self._download_archive(body, out)
 
     def read(self, file_id: str, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         """The bytes of some (offset, length) of a stored file, one after the other, by ranged GETs with one URL.
@@ -300,18 +310,17 @@ class Client:
         query = {"limit": limit, "next_token": next_token, **filters}
         return self._body("GET", "/v1/uploads" if uploads else "/v1/files", query=query)
 
-    def cancel(self, upload_id: str) -> dict[str, Any]:
-        """Cancel an upload (or a batch)."""
-        try:
-            return self._body("DELETE", f"/v1/uploads/{segment(upload_id)}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            unknown = error
-        try:
-            return self._body("DELETE", f"/v1/batches/{segment(upload_id)}")
-        except ApiError as error:
-            raise unknown if error.status == 404 else error from None
+    def cancel(self, any_id: str) -> dict[str, Any]:
+        """Cancel an upload, a batch, or an archive that is being made."""
+        unknown: ApiError | None = None
+        for kind in ("uploads", "batches", "archives"):
+            try:
+                return self._body("DELETE", f"/v1/{kind}/{segment(any_id)}")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                unknown = unknown or error
+        raise unknown or AnswerError("nothing was asked")
 
     def retry(self, upload_id: str, *, force: bool = False, rules: Any = None) -> dict[str, Any]:
         """Run the failed stage of a file again."""
@@ -370,20 +379,69 @@ class Client:
     def archive(self, wanted: Mapping[str, Any], out: Path | None = None) -> dict[str, Any]:
         """Let a ZIP be made, wait for it, and download it to ``out`` if given; the archive's body, whatever its status.
 
-        ``wanted``: {"file_ids" | "batch_id" | "logical_id" | "study_uid", "name"?, "package"?, "on_missing"?}.
+        ``wanted``: {"file_ids" | "batch_id" | "logical_id" | "study_uid", "name"?, "package"?, "on_missing"?}. The
+        hooks hear of both: bytes that are in their place in S3, then bytes that arrived. Killed, the same call gets
+        the same archive, which is not built again, and goes on with what was downloaded.
         """
-        body = self._body("POST", "/v1/archives", body=dict(wanted), once=True)
+        body = self.begin_archive(wanted)
+        meter = Meter(self._hooks)
         polls = 0
         while not body.get("final"):
+            meter.saw(body)
             if self._clock.pause(self._stop, poll_s(polls)):
                 raise Stopped
             polls += 1
-            body = self._body("GET", f"/v1/archives/{segment(body['archive_id'])}")
+            body = self.archive_status(str(body["archive_id"]))
+        meter.saw(body)
         if out is not None and body.get("status") == "completed":
-            expected = Expected(int(body["size"]), None, crc.parse(body.get("crc32")))
-            archive_id = body["archive_id"]
-            self._download(out, archive_id, expected, f"/v1/archives/{segment(archive_id)}/content")
+            self._hooks.on_listed(int(body["size"]))
+            self._download_archive(body, out)
         return body
+
+    def begin_archive(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for a ZIP; its body, most likely ``queued``."""
+        return self._body("POST", "/v1/archives", body=dict(wanted), once=True)
+
+    def archive_status(self, archive_id: str) -> dict[str, Any]:
+        """``GET /v1/archives/{id}``."""
+        return self._body("GET", f"/v1/archives/{segment(archive_id)}")
+
+    def archive_members(self, archive_id: str) -> Iterator[dict[str, Any]]:
+        """What a finished archive holds, in its order, all pages."""
+        token: str | None = None
+        while True:
+            query = {"limit": PAGE_MAX, "next_token": token}
+            page = self._body("GET", f"/v1/archives/{segment(archive_id)}/members", query=query)
+            yield from page.get("items") or ()
+            token = page.get("next_token")
+            if not token:
+                return
+
+    def get_member(self, archive_id: str, member: int | str, out: Path) -> Download:
+        """Download one member of an archive, by its number (from 0) or its name in it, proven by its CRC-32.
+
+        Only its own bytes are read. Raises ClientError ``no_such_member``.
+        """
+        number = member if isinstance(member, int) else self._member_number(archive_id, member)
+        path = f"/v1/archives/{segment(archive_id)}/members/{number}/content"
+        found = self._body("GET", path)
+        expected = Expected(int(found["size"]), None, crc.parse(found.get("crc32")))
+        return self._download(out, f"{archive_id}/{number}", expected, path, begins_at=int(found["offset"]))
+
+    def _member_number(self, archive_id: str, name: str) -> int:
+        for entry in self.archive_members(archive_id):
+            if entry.get("name") == name:
+                return int(entry["n"])
+        raise ClientError("no_such_member", f"the archive has no member {name}")
+
+    def _download_archive(self, body: Mapping[str, Any], out: Path) -> Download:
+        if body.get("status") != "completed":
+            raise ClientError("archive_not_ready", f"the archive is {body.get('status')}")
+        archive_id = str(body["archive_id"])
+        expected = Expected(int(body["size"]), None, crc.parse(body.get("crc32")))
+        # The same files are the same bytes, whichever archive of them was asked for: a download that was cut goes on.
+        content = f"archive of {expected.size} bytes, {body.get('crc32')}"
+        return self._download(out, content, expected, f"/v1/archives/{segment(archive_id)}/content")
 
     # inside
 
@@ -402,7 +460,7 @@ class Client:
     def _fetcher(self, sign: Callable[[], SignedUrl]) -> Fetcher:
         return Fetcher(self._transport, sign, clock=self._clock, stop=self._stop, patience_s=self._patience_s)
 
-    def _download(self, out: Path, object_id: str, expected: Expected, path: str) -> Download:
+    def _download(self, out: Path, object_id: str, expected: Expected, path: str, *, begins_at: int = 0) -> Download:
         name = os.fsdecode(out)
         if os.path.isdir(name):
             raise ClientError("is_a_folder", f"{name} is a folder; give the name of a file")
@@ -416,7 +474,14 @@ class Client:
                 name,
                 object_id,
                 expected,
-                Fetcher(transport, sign, clock=self._clock, stop=stop, patience_s=self._patience_s),
+                Fetcher(
+                    transport,
+                    sign,
+                    clock=self._clock,
+                    stop=stop,
+                    patience_s=self._patience_s,
+                    begins_at=begins_at,
+                ),
                 transport=transport,
                 concurrency=self._concurrency or DOWNLOAD_CONCURRENCY,
                 stop=stop,

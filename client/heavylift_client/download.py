@@ -68,9 +68,12 @@ class Fetcher:
         clock: Clock,
         stop: threading.Event,
         patience_s: float,
+        begins_at: int = 0,
     ) -> None:
+        """``begins_at``: where in the object its bytes of interest begin; all offsets count from there."""
         self._transport = transport
         self._sign = sign
+        self._begins_at = begins_at
         self._clock = clock
         self._stop = stop
         self._patience_s = patience_s
@@ -104,7 +107,8 @@ class Fetcher:
             position += len(data)
 
         def get(signed: SignedUrl) -> Answer:
-            headers = {**signed.headers, "range": f"bytes={position}-{end - 1}"}
+            first = self._begins_at + position
+            headers = {**signed.headers, "range": f"bytes={first}-{self._begins_at + end - 1}"}
             reply = self._transport.get_range(signed.url, headers, take)
             if 200 <= reply.status < 300 and position != end:
                 return Answer(None, "", f"the store sent {position - offset} of {length} bytes")

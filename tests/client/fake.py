@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.client.fake_archives import Archives
 from tests.client.fake_batches import Batches
 
 TOKEN = "secret-token-of-the-test"
@@ -76,6 +77,7 @@ class Stack:
         """name -> problem at initiate."""
         self.connections: Counter[str] = Counter()
         self.batches = Batches(self)
+        self.archives = Archives(self)
         self.api_server = _serve(ApiHandler, self)
         self.s3_server = _serve(S3Handler, self)
         self.api = f"http://127.0.0.1:{self.api_server.server_address[1]}"
@@ -406,6 +408,8 @@ class ApiHandler(Handler):
             return 200, {"active_uploads": 0, "total": len(stack.uploads), "as_of": iso(0)}, {}
         if path.startswith("/v1/batches"):
             return stack.batches.route(method, path, query, body)
+        if path.startswith("/v1/archives"):
+            return stack.archives.route(method, path, query, body)
         if upload is None:
             known = re.fullmatch(r"/v1/(uploads|files)/.*", path)
             return (
