@@ -20,6 +20,7 @@ from heavylift.sniff import detection
 from heavylift.tiff.bands import choose_shrink, fit_within
 from heavylift.tiff.layout import check_decodable, read_chunks
 from heavylift.tiff.reducer import reduce_tiff
+from tests.heavylift.image.cameras import heic
 from tests.heavylift.image.pictures import saved, scene, thumbnails, tiff
 
 CODES = {"truncated", "corrupt", "unsupported_feature", "limit_exceeded", "too_large_to_decode", "not_recognised"}
@@ -44,6 +45,7 @@ OTHERS = {
     "BMP": saved(PICTURE, "BMP"),
     "JP2": saved(PICTURE, "JPEG2000"),
     "AVIF": saved(PICTURE, "AVIF"),
+    "HEIC": heic(PICTURE),
 }
 changes_of_512 = st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=5)
 MEMORY_OF_A_TEST = 80 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,31 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from heavylift.errors import ContentError
+from heavylift.image.exif import words_in
 from heavylift.image.facts import ImageFacts, inspect
-from heavylift.image.headers import READERS, exif_orientation
+from heavylift.image.headers import READERS
 from heavylift.ranges import ReadAhead, drive
 from heavylift.sniff import detection
+from tests.heavylift.image.cameras import CAPTURED_AT, MAKE, MODEL, PLACE, box, children, exif, heic
 from tests.heavylift.image.pictures import detected, saved
+
+
+def psd(width: int = 40, height: int = 30, coding: int = 0, camera: bytes = b"", version: int = 1) -> bytes:
+    """A flattened PSD or PSB: header, resources, no layers, planes."""
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", version, 3, height, width, 8, 3)
+    name = struct.pack(">4sHBx", b"8BIM", 1005, 0) + struct.pack(">I", 3) + bytes(4)
+    resources = name + struct.pack(">4sHBx", b"8BIM", 1058, 0) + struct.pack(">I", len(camera)) + camera
+    layers = bytes(8 if version == 2 else 4)
+    return (
+        head
+        + bytes(4)
+        + struct.pack(">I", len(resources))
+        + resources
+        + layers
+        + struct.pack(">H", coding)
+        + bytes(width * height * 3)
+    )
+
 
 CODES = {"truncated", "corrupt", "unsupported_feature", "limit_exceeded"}
 
@@ -133,33 +154,15 @@ def test_formats_without_a_reader_have_unknown_size() -> None:
     assert inspected(b"\xff\x0a" + bytes(30), "JXL").width == 0
 
 
-def test_raw_files_name_their_largest_picture() -> None:
-    """Of a camera file's directories the largest picture counts, with the orientation of the first."""
-    import numpy as np
-    import tifffile
-
-    out = io.BytesIO()
-    with tifffile.TiffWriter(out) as writer:
-        version = (50706, 1, 4, (1, 4, 0, 0), True)
-        turned = (274, 3, 1, 6, True)
-        writer.write(
-            np.zeros((40, 60, 3), np.uint8),
-            photometric="rgb",
-            subfiletype=1,
-            subifds=1,
-            extratags=[version, turned],
-            metadata=None,
-        )
-        writer.write(np.zeros((4000, 6000), np.uint16), photometric="cfa", metadata=None)
-    facts = inspected(out.getvalue())
-
-    assert (facts.format, facts.width, facts.height, facts.orientation) == ("DNG", 6000, 4000, 6)
-
-
 SAMPLES = {
     name: saved(Image.linear_gradient("L").convert("RGB"), pillow)
     for name, pillow in (("JPEG", "JPEG"), ("PNG", "PNG"), ("GIF", "GIF"), ("WebP", "WEBP"), ("BMP", "BMP"))
-} | {"JP2": saved(Image.linear_gradient("L"), "JPEG2000"), "AVIF": saved(Image.linear_gradient("L"), "AVIF")}
+} | {
+    "JP2": saved(Image.linear_gradient("L"), "JPEG2000"),
+    "AVIF": saved(Image.linear_gradient("L"), "AVIF"),
+    "HEIC": heic(Image.linear_gradient("L"), exif=exif(6).tobytes()),
+    "PSD": psd(camera=exif(6).tobytes()),
+}
 
 
 @settings(max_examples=250, deadline=None)
@@ -196,4 +199,114 @@ def test_garbage_gives_facts_or_a_code(name: str, data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_exif_never_raises(data: bytes) -> None:
     """Any Exif block has an orientation between 1 and 8."""
-    assert 1 <= exif_orientation(data) <= 8
+    assert 0 <= words_in(data).orientation <= 8
+
+
+# --- what cameras say, in every format
+
+
+WITH_EXIF = {
+    "JPEG": lambda image, block: saved(image, "JPEG", exif=block),
+    "PNG": lambda image, block: saved(image, "PNG", exif=block),
+    "WebP": lambda image, block: saved(image, "WEBP", exif=block),
+    "AVIF": lambda image, block: saved(image, "AVIF", exif=block),
+    "HEIC": lambda image, block: heic(image, exif=block),
+    "TIFF": lambda image, block: saved(image, "TIFF", exif=block),
+    "PSD": lambda image, block: psd(*image.size, camera=block),
+}
+
+
+@pytest.mark.parametrize("name", WITH_EXIF)
+def test_the_cameras_words(name: str) -> None:
+    """Make, model, clock, place and orientation, wherever the format keeps them."""
+    data = WITH_EXIF[name](Image.linear_gradient("L").resize((64, 48)).convert("RGB"), exif(6).tobytes())
+    facts = inspected(data)
+
+    assert facts.format == name
+    assert (facts.make, facts.model, facts.captured_at, facts.gps) == (MAKE, MODEL, CAPTURED_AT, PLACE)
+    # libheif turns the picture itself: its facts are those of the upright one.
+    wanted = (48, 64, 1) if name == "HEIC" else (64, 48, 6)
+    assert (facts.width, facts.height, facts.orientation) == wanted
+
+
+def test_places_that_are_none() -> None:
+    """A place off the Earth, one without a letter, or of too few numbers is none."""
+    for change in ({2: (95.0, 0.0, 0.0)}, {1: ""}, {4: (11.0,)}):
+        block = exif()
+        block.get_ifd(0x8825).update(change)
+        assert words_in(block.tobytes()).gps is None
+    block = exif()
+    for tag in (5, 6):
+        del block.get_ifd(0x8825)[tag]
+    assert words_in(block.tobytes()).gps == {name: PLACE[name] for name in ("latitude", "longitude")}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["HEIC", "AVIF"])
+def test_turned_heif_files(name: str, orientation: int) -> None:
+    """irot and imir: an AVIF's facts are as coded, a HEIC's as its decoder shows it."""
+    picture = Image.linear_gradient("L").resize((64, 48)).convert("RGB")
+    facts = inspected(WITH_EXIF[name](picture, exif(orientation).tobytes()))
+    upright = (48, 64) if orientation >= 5 else (64, 48)
+
+    if name == "HEIC":
+        assert (facts.width, facts.height, facts.orientation) == (*upright, 1)
+    else:
+        assert (facts.width, facts.height, facts.orientation) == (64, 48, orientation)
+
+
+def test_details_of_heif() -> None:
+    """Alpha, coding, pages and profile of HEIC and AVIF."""
+    plain = Image.linear_gradient("L").resize((64, 48)).convert("RGB")
+    picture = plain.convert("RGBA")
+    picture.putalpha(77)
+    assert [inspected(heic(each)).mode for each in (picture, plain)] == ["RGBA", "RGB"]
+    assert [inspected(saved(each, "AVIF")).mode for each in (picture, plain)] == ["RGBA", "RGB"]
+    assert [inspected(data).compression for data in (heic(plain), saved(plain, "AVIF"))] == ["hevc", "av1"]
+    film = saved(plain, "AVIF", save_all=True, append_images=[plain.rotate(90, expand=False)])
+    assert [inspected(data).pages for data in (heic(plain), film)] == [1, None]
+
+
+def test_a_heif_that_is_cut() -> None:
+    """Cut anywhere, an item's bytes or a box lie beyond the end: truncated; appended bytes that are no box are not."""
+    for data in (SAMPLES["HEIC"], SAMPLES["AVIF"]):
+        for percent in (30, 60, 90, 99):
+            with pytest.raises(ContentError) as caught:
+                inspected(data[: len(data) * percent // 100])
+            assert caught.value.code == "truncated"
+        assert inspected(data + b"\xff\xff\xff\xffSEFT and more").width > 0
+
+
+def test_bounds_of_heif() -> None:
+    """A meta box of a gigabyte, one that does not hold what it says, and one without the picture it names."""
+    data = SAMPLES["HEIC"]
+    at = next(at for kind, at, _ in children(data, 0, len(data)) if kind == b"meta")
+    ftyp = data[:at]
+    for body, code in ((bytes(9 << 20), "limit_exceeded"), (bytes(4) + box(b"iloc", bytes(6)), "corrupt")):
+        with pytest.raises(ContentError) as caught:
+            inspected(ftyp + box(b"meta", body), "HEIC")
+        assert caught.value.code == code
+    assert inspected(ftyp + box(b"meta", bytes(4)), "HEIC").width == 0
+
+
+# --- what is missing, told by numbers
+
+
+def test_headers_that_claim_more_than_the_file_holds() -> None:
+    """A JPEG whose blocks could not be coded in so few bytes, a WebP, PSD or JP2 longer than the file: truncated."""
+    jpeg = bytearray(saved(Image.linear_gradient("L"), "JPEG"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = b"\xff\x00\xff\x00"
+    whole = {"JPEG": bytes(jpeg), "WebP": SAMPLES["WebP"][:-2], "PSD": psd()[:-1], "JP2": SAMPLES["JP2"][:-1]}
+    for name, data in whole.items():
+        with pytest.raises(ContentError) as caught:
+            inspected(data, name)
+        assert caught.value.code == "truncated", name
+
+
+def test_codings_of_psd() -> None:
+    """The flattened picture's coding, in PSD and PSB."""
+    codings = [(0, "none"), (1, "packbits")]
+    assert [inspected(psd(coding=coding)).compression for coding, _ in codings] == [name for _, name in codings]
+    assert inspected(psd(version=2)).format == "PSB"
+    assert inspected(psd(version=2)).width == 40

@@ -19,6 +19,7 @@ from heavylift.errors import ContentError, TransientError
 from heavylift.image.child import child_environment
 from heavylift.image.thumbnails import ThumbnailOptions, make_thumbnails
 from heavylift.sniff import detection
+from tests.heavylift.image.cameras import exif, heic, heic_of_ten_bits
 from tests.heavylift.image.pictures import (
     PROMISED_DIFFERENCE,
     CountingSource,
@@ -64,6 +65,57 @@ def test_tiff(method: str, options: dict[str, object]) -> None:
     data = tiff(RGB, **options)
     threshold = 0 if method == "chunked" else 100 * MIB
     assert_good(data, PICTURE, tiff_threshold_bytes=threshold)
+
+
+@pytest.mark.parametrize("turn", [1, 4, 6])
+def test_heic(turn: int) -> None:
+    """By libheif: the picture upright, whatever both irot and Exif say; its facts are those of the upright one."""
+    picture = PICTURE.resize((640, 480))
+    data = heic(picture, exif=exif(turn).tobytes(), quality=90)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(saved(picture, "JPEG", exif=exif(turn), quality=95))))
+    result = thumbnails(data)
+    for made in result.thumbnails:
+        assert difference(made.jpeg, upright) < PROMISED_DIFFERENCE
+    assert (result.facts.width, result.facts.height, result.facts.orientation) == (*upright.size, 1)
+    assert (result.facts.make, result.facts.compression) == ("Heavy Optics", "hevc")
+    assert result.child_memory_peak_bytes <= result.decision.estimated_memory_bytes
+
+
+def test_heic_with_alpha_and_of_ten_bits() -> None:
+    """Transparent is white; ten bits are shown as eight."""
+    see_through = SMALL.convert("RGBA")
+    see_through.putalpha(Image.linear_gradient("L").resize(SMALL.size))
+    white = Image.new("RGB", SMALL.size, "white")
+    white.paste(see_through, mask=see_through.getchannel("A"))
+    for data, reference in ((heic(see_through, quality=95), white), (heic_of_ten_bits(SMALL), SMALL)):
+        result = thumbnails(data, sizes=(300,))
+        assert difference(result.thumbnails[0].jpeg, reference) < PROMISED_DIFFERENCE
+
+
+def test_the_first_of_several_pictures() -> None:
+    """Animated and multi-page files are shown by their first picture, and their pages counted where that is cheap."""
+    more = [SMALL.rotate(180), SMALL.rotate(90, expand=False)]
+    counted = {}
+    for name in ("GIF", "PNG", "WEBP", "AVIF", "TIFF"):
+        data = saved(SMALL, name, save_all=True, append_images=more)
+        first = Image.open(io.BytesIO(data)).convert("RGB")
+        result = thumbnails(data, sizes=(256,))
+        assert difference(result.thumbnails[0].jpeg, first) < PROMISED_DIFFERENCE, name
+        counted[name] = result.facts.pages
+    assert counted == {"GIF": None, "PNG": 3, "WEBP": 3, "AVIF": 3, "TIFF": 3}
+
+
+def test_what_is_missing_behind_the_first_picture() -> None:
+    """A GIF or a TIFF that is cut behind its first picture: that is shown, and the file is truncated."""
+    more = [SMALL.rotate(180)]
+    gif, tif = (saved(SMALL, name, save_all=True, append_images=more) for name in ("GIF", "TIFF"))
+    assert [thumbnails(data).failure for data in (gif, tif)] == [None] * 2
+    # Pillow writes each directory in front of its picture's data.
+    for data in (gif[: len(gif) * 3 // 4], tif[: len(tif) // 2 + 100]):
+        result = thumbnails(data)
+        assert len(result.thumbnails) == 3
+        assert result.failure is not None
+        assert result.failure.code == "truncated"
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "JPEG2000", "AVIF", "GIF"])
@@ -384,7 +436,7 @@ def test_one_strip_deflate_bomb() -> None:
 
 def test_empty_and_unsupported() -> None:
     """Nothing is started for an empty file, or for a format that nobody here decodes."""
-    for data, name, code in ((b"", "TIFF", "empty_file"), (b"x" * 100, "HEIC", "unsupported_feature")):
+    for data, name, code in ((b"", "TIFF", "empty_file"), (b"x" * 100, "JXL", "unsupported_feature")):
         with pytest.raises(ContentError) as caught:
             make_thumbnails(CountingSource(data), detection(name), ThumbnailOptions(), lambda: 60.0)
         assert caught.value.code == code
@@ -392,7 +444,7 @@ def test_empty_and_unsupported() -> None:
 
 def test_not_what_it_was_called() -> None:
     """Content that is not of the detected format ends in a verdict."""
-    for name in ("TIFF", "JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "AVIF", "PSD"):
+    for name in ("TIFF", "JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "AVIF", "HEIC", "PSD"):
         with pytest.raises(ContentError):
             make_thumbnails(CountingSource(b"\0\1\2garbage" * 50), detection(name), ThumbnailOptions(), lambda: 60.0)
 

@@ -6,6 +6,7 @@ import io
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import rawpy
@@ -19,7 +20,19 @@ from heavylift.raw.model import RawStructure
 from heavylift.raw.reading import inspect_raw, read_raw
 from heavylift.sniff import Detection, detect, detection
 from tests.heavylift.raw import raws
-from tests.heavylift.raw.raws import BUILDERS, Directory, Entry, Place, Writer, long, preview, short
+from tests.heavylift.raw.raws import (
+    BUILDERS,
+    LONG,
+    Directory,
+    Entry,
+    Place,
+    Writer,
+    long,
+    preview,
+    rational,
+    short,
+    text,
+)
 
 
 class Counted:
@@ -73,21 +86,20 @@ def test_facts(name: str, size: tuple[int, int], bits: int, make: str, model: st
     assert facts.estimated_memory_bytes > size[0] * size[1]
 
 
-def test_positions_are_not_read() -> None:
-    """Not a byte of the GPS directory or of what it points to is asked for."""
+def test_places_stand_apart() -> None:
+    """Where the picture was taken is a fact of its own: whoever shows facts can leave it out. Half a place is none."""
+    half = Writer().write(raws.dng([preview(1600, 1200)]))
+    assert drive(inspect_raw(sniffed(half), len(half)), Counted(half)).gps is None
+    place = Directory(
+        [text(1, "N"), rational(2, (47, 1), (22, 1), (0, 1)), text(3, "E"), rational(4, (8, 1), (33, 1), (0, 1))]
+    )
     root = raws.dng([preview(1600, 1200)])
-    (values,) = [entry.values for entry in root.entries if entry.tag == 34853]
-    data = Writer().write(root)
-    assert isinstance(values, tuple)
-    where = values[0]
-    assert isinstance(where, Place)
-    start = where.at
-    assert data[start : start + 2] == b"\x02\0"
-    fetch = Counted(data)
-    facts = drive(inspect_raw(sniffed(data), len(data)), fetch)
+    entries = [Entry(34853, LONG, (Place(directory=place),)) if each.tag == 34853 else each for each in root.entries]
+    data = Writer().write(replace(root, entries=entries))
+    facts = drive(inspect_raw(sniffed(data), len(data)), Counted(data))
 
-    assert not [read for read in fetch.reads if read[0] < start + 30 and start < read[0] + read[1]]
-    assert "gps" not in repr(facts).lower()
+    assert facts.gps == {"latitude": pytest.approx(47.3666667), "longitude": 8.55}
+    assert "47.36" not in repr(replace(facts, gps=None))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

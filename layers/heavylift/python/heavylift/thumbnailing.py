@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from heavylift import dynamo, keys, queue, s3, work
@@ -55,6 +55,7 @@ def take(delivery: Delivery, function_memory_mb: int) -> None:
             result, failure = raw.result, raw.failure
         else:
             result = make_thumbnails(source, found, chosen, delivery.seconds_left)
+            failure = result.failure
         _publish(record, result, failure, source, started)
     except ContentError as error:
         _verdict(record, error, source, started)
@@ -134,7 +135,7 @@ def _publish(
         "thumbnails made",
         file_id=record.file_id,
         decision=asdict(result.decision),
-        facts=asdict(result.facts),
+        facts=asdict(replace(result.facts, gps=None)),
         **{name: value for name, value in stage.items() if name != "memory_peak_bytes"},
         **memory_report(),
     )

@@ -54,6 +54,7 @@ class Outcome:
     thumbnails: list[tuple[dict[str, Any], bytes]] = field(default_factory=list)
     memory_peak_bytes: int = 0
     ms: int = 0
+    flaw: ContentError | None = None  # what is broken beside the picture
 
 
 def child_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -213,6 +214,8 @@ class Child:
             elif kind == b"Z":
                 told = json.loads(payload)
                 outcome.memory_peak_bytes, outcome.ms = told["memory_peak_bytes"], told["ms"]
+                flaw = told.get("flaw")
+                outcome.flaw = ContentError(flaw["code"], flaw["message"], **flaw["facts"]) if flaw else None
                 return True
             elif kind == b"X":
                 raise self._told_error(json.loads(payload), outcome)

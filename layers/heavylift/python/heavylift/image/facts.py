@@ -6,18 +6,19 @@ pixels it claims. A file that passes can still be corrupt inside its compressed 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from heavylift.errors import ContentError
 from heavylift.image import headers
 from heavylift.image.estimate import whole_decode_bytes
+from heavylift.image.exif import CameraWords, read_exif, words_of
 from heavylift.image.headers import PictureHeader
 from heavylift.ranges import Reader
 from heavylift.sniff import Detection
 from heavylift.tiff import tags
-from heavylift.tiff.ifd import Directories, Ifd, read_header, read_integer, walk
-from heavylift.tiff.layout import PIXELS_MAX, Picture, check_decodable, main_picture, read_chunks, read_picture
+from heavylift.tiff.ifd import IFDS_MAX, Directories, Ifd, read_header, read_ifd, read_integer, walk
+from heavylift.tiff.layout import PIXELS_MAX, Picture, check_decodable, main_picture, read_chunks
 
 TIFF_FORMATS: Final = frozenset({"TIFF", "BigTIFF", "SVS", "OME-TIFF"})
 # RAW formats that are TIFFs from their first byte on.
@@ -30,6 +31,8 @@ class ImageFacts:
 
     ``estimated_memory_bytes``: of decoding the whole picture at once. ``interlaced`` and ``sampled`` as in
     PictureHeader. ``levels``: sizes that the file holds (pyramids, JPEG 2000), the picture itself included.
+    ``captured_at``: the camera's clock as ``2024-05-01T12:34:56``, with an offset where the camera knew one. ``gps`` as
+    in CameraWords.
     """
 
     width: int
@@ -44,15 +47,23 @@ class ImageFacts:
     interlaced: bool = False
     sampled: float = 1.0
     levels: int = 1
+    make: str | None = None
+    model: str | None = None
+    captured_at: str | None = None
+    gps: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TiffStructure:
-    """A TIFF's directories with the picture it is about, and its facts."""
+    """A TIFF's directories with the picture it is about, and its facts.
+
+    ``flaw``: what is broken beside that picture, which can be shown all the same.
+    """
 
     facts: ImageFacts
     directories: Directories
     main: Picture
+    flaw: ContentError | None = None
 
 
 def inspect(detection: Detection, size_bytes: int) -> Reader[ImageFacts]:
@@ -68,8 +79,6 @@ def inspect(detection: Detection, size_bytes: int) -> Reader[ImageFacts]:
         check_decodable(structure.main)
         yield from read_chunks(structure.main, size_bytes)
         return structure.facts
-    if detection.format in TIFF_RAW_FORMATS:
-        return (yield from _inspect_raw(detection, size_bytes))
     reader = headers.READERS.get(detection.format)
     header = headers.UNKNOWN if reader is None else (yield from reader(size_bytes))
     return facts_of_header(detection.format, header, size_bytes)
@@ -102,6 +111,10 @@ def facts_of_header(format_name: str, header: PictureHeader, size_bytes: int) ->
         header.interlaced,
         header.sampled,
         header.levels,
+        header.words.make,
+        header.words.model,
+        header.words.captured_at,
+        header.words.gps,
     )
 
 
@@ -121,7 +134,28 @@ def read_tiff(detection: Detection, size_bytes: int) -> Reader[TiffStructure]:
         subfile = yield from _subfile_type(ifd, size_bytes)
         levels += subfile & 0b101 == 1
     facts = tiff_facts(detection.format, main, size_bytes, max(1, pages) if directories.complete else None, levels)
-    return TiffStructure(facts, directories, main)
+    words = yield from _words(directories.pages[0], size_bytes)
+    facts = replace(facts, make=words.make, model=words.model, captured_at=words.captured_at, gps=words.gps)
+    return TiffStructure(facts, directories, main, (yield from _cut_chain(directories, size_bytes)))
+
+
+def _words(ifd: Ifd, size_bytes: int) -> Reader[CameraWords]:
+    exif = yield from read_exif(ifd.header, ifd, size_bytes)
+    return (yield from words_of(ifd, exif, size_bytes))
+
+
+def _cut_chain(directories: Directories, size_bytes: int) -> Reader[ContentError | None]:
+    """``truncated`` where the directory of a further page lies beyond the file's end."""
+    last = directories.pages[-1]
+    if directories.complete or not last.next_offset or len(directories.pages) >= IFDS_MAX:
+        return None
+    if last.next_offset in {ifd.offset for ifd in (*directories.pages, *directories.sub_ifds)}:
+        return None
+    try:
+        yield from read_ifd(last.header, last.next_offset, size_bytes)
+    except ContentError as error:
+        return error if error.code == "truncated" else None
+    return None
 
 
 def _subfile_type(ifd: Ifd, size_bytes: int) -> Reader[int]:
@@ -175,40 +209,4 @@ def tiff_facts(format_name: str, picture: Picture, size_bytes: int, pages: int |
             turned=picture.orientation != 1,
         ),
         levels=levels,
-    )
-
-
-def _inspect_raw(detection: Detection, size_bytes: int) -> Reader[ImageFacts]:
-    """The largest picture named by a camera file's directories. What cannot be read is left at 0."""
-    unknown = facts_of_header(detection.format, headers.UNKNOWN, size_bytes)
-    try:
-        header = yield from read_header(size_bytes)
-        directories = yield from walk(header, size_bytes)
-    except ContentError:
-        return unknown
-    best: Picture | None = None
-    for ifd in (*directories.pages, *directories.sub_ifds):
-        try:
-            picture = yield from read_picture(ifd, size_bytes)
-        except ContentError:
-            continue
-        if best is None or picture.width * picture.height > best.width * best.height:
-            best = picture
-    if best is None:
-        return unknown
-    facts = tiff_facts(detection.format, best, size_bytes, None, 1)
-    try:
-        orientation = yield from read_integer(directories.pages[0], tags.ORIENTATION, size_bytes, 1)
-    except ContentError:
-        orientation = 1
-    return ImageFacts(
-        facts.width,
-        facts.height,
-        "",
-        facts.bits_per_sample,
-        detection.format,
-        facts.compression,
-        None,
-        orientation if 1 <= orientation <= 8 else 1,
-        facts.estimated_memory_bytes,
     )

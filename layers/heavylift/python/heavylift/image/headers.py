@@ -2,7 +2,7 @@
 
 Each reader is bounded by a named constant and raises only ContentError. Facts: ITU T.81 annex B (JPEG markers),
 Exif 2.3 4.6.4 (orientation), PNG 3rd edition 11.2, GIF89a 18, WebP container and RFC 9649, BITMAPFILEHEADER,
-Adobe Photoshop file format, ISO/IEC 15444-1 annex A and I, ISO/IEC 14496-12 (boxes; ``ispe`` of 23008-12).
+Adobe Photoshop file format, ISO/IEC 15444-1 annex A and I; HEIF is ``heavylift.image.heif``'s.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from heavylift.errors import ContentError
-from heavylift.ranges import Range, Reader, drive
+from heavylift.image.exif import EXIF_BYTES_MAX, NO_WORDS, CameraWords, words_in
+from heavylift.image.heif import HeifPicture, box_of, read_heif_picture
+from heavylift.ranges import Range, Reader
 from heavylift.tiff import tags
-from heavylift.tiff.ifd import parse_header, read_ifd, read_integer
 
 HEAD_BYTES: Final = 65_536
 SEGMENTS_MAX: Final = 512  # JPEG marker segments up to the frame header: ICC profiles take up to 255
 CHUNKS_MAX: Final = 256  # PNG chunks up to IDAT
-BOXES_MAX: Final = 4096  # ``ispe`` boxes looked at
-META_BYTES_MAX: Final = 1 << 20  # of an AVIF's or HEIC's meta box
+BOXES_MAX: Final = 64  # top-level boxes of a JPEG 2000
+RESOURCES_MAX: Final = 512  # of a PSD: profiles, captions, guides
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class PictureHeader:
     sampled: float = 1.0
     icc_profile: bool = False
     levels: int = 1
+    words: CameraWords = NO_WORDS
 
 
 UNKNOWN: Final = PictureHeader(0, 0, "", 0)  # the decoder finds out
@@ -54,7 +56,7 @@ def _cut(format_name: str, wanted: int, got: int) -> ContentError:
 
 def read_jpeg(size_bytes: int) -> Reader[PictureHeader]:
     """Markers up to the frame header, orientation from Exif: one small read a segment (few, read ahead)."""
-    at, orientation, icc = 2, 1, False
+    at, words, icc = 2, NO_WORDS, False
     for _ in range(SEGMENTS_MAX):
         if at + 4 > size_bytes:
             raise _cut("JPEG", at + 4, size_bytes)
@@ -73,22 +75,22 @@ def read_jpeg(size_bytes: int) -> Reader[PictureHeader]:
         (length,) = struct.unpack_from(">H", marker, 2)
         if length < 2:
             raise _corrupt(f"JPEG segment of {length} bytes at {at}")
-        if code == 0xE1 and orientation == 1 and length > 16 and at + 2 + length <= size_bytes:
+        if code == 0xE1 and words is NO_WORDS and length > 16 and at + 2 + length <= size_bytes:
             segment = yield Range(at + 4, length - 2)
             if segment.startswith(b"Exif\0\0"):
-                orientation = exif_orientation(segment[6:])
+                words = words_in(segment)
         elif code == 0xE2 and length > 14 and at + 18 <= size_bytes:
             icc = icc or (yield Range(at + 4, 12)) == b"ICC_PROFILE\0"
         elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             if at + 2 + length > size_bytes:
                 raise _cut("JPEG", at + 2 + length, size_bytes)
             frame = yield Range(at + 4, length - 2)
-            return _jpeg_frame(code, frame, orientation, icc)
+            return _jpeg_frame(code, frame, words, icc, size_bytes)
         at += 2 + length
     raise ContentError("limit_exceeded", f"more than {SEGMENTS_MAX} JPEG segments", limit=SEGMENTS_MAX)
 
 
-def _jpeg_frame(code: int, frame: bytes, orientation: int, icc: bool) -> PictureHeader:
+def _jpeg_frame(code: int, frame: bytes, words: CameraWords, icc: bool, size_bytes: int) -> PictureHeader:
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         raise _corrupt("JPEG frame header too short")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
@@ -104,33 +106,28 @@ def _jpeg_frame(code: int, frame: bytes, orientation: int, icc: bool) -> Picture
     if not mode:
         raise ContentError("unsupported_feature", f"JPEG with {components} components", components=components)
     sampled = sum(x * y for x, y in factors) / whole
+    # Each block of 64 samples has at least two codes of one bit, in passes at least one (F.1.2, G.1.2).
+    blocks = int((width + 7) // 8 * ((height + 7) // 8) * sampled)
+    if blocks // (8 if code == 0xC2 else 4) > size_bytes:
+        raise ContentError(
+            "truncated",
+            f"a JPEG of {width} x {height} pixels in {size_bytes} bytes: no coding is that short",
+            width=width,
+            height=height,
+            size_bytes=size_bytes,
+        )
     return PictureHeader(
         width,
         height,
         mode,
         bits,
         "jpeg",
-        orientation=orientation,
+        orientation=words.orientation or 1,
         interlaced=code == 0xC2,
         sampled=sampled,
         icc_profile=icc,
+        words=words,
     )
-
-
-def exif_orientation(exif: bytes) -> int:
-    """The orientation in an Exif block (a TIFF of its own), 1 where it is absent or broken."""
-
-    def read() -> Reader[int]:
-        header = parse_header(exif[:16])
-        ifd = yield from read_ifd(header, header.first_ifd, len(exif))
-        value = yield from read_integer(ifd, tags.ORIENTATION, len(exif), 1)
-        return value
-
-    try:
-        value = drive(read(), lambda offset, length: exif[offset : offset + length])
-    except ContentError:
-        return 1
-    return value if 1 <= value <= 8 else 1
 
 
 _PNG_MODES: Final[dict[int, tuple[str, int]]] = {
@@ -168,7 +165,7 @@ def read_png(size_bytes: int) -> Reader[PictureHeader]:
             height=height,
             size_bytes=size_bytes,
         )
-    at, pages, orientation, icc = 33, 1, 1, False
+    at, pages, words, icc = 33, 1, NO_WORDS, False
     for _ in range(CHUNKS_MAX):
         if at + 12 > size_bytes:
             raise ContentError("truncated", "PNG without pixels", size_bytes=size_bytes)
@@ -182,11 +179,21 @@ def read_png(size_bytes: int) -> Reader[PictureHeader]:
             (pages,) = struct.unpack_from(">I", chunk, 8)
         elif name == b"iCCP":
             icc = True
-        elif name == b"eXIf" and 8 <= length <= 1 << 20 and at + 8 + length <= size_bytes:
-            orientation = exif_orientation((yield Range(at + 8, length)))
+        elif name == b"eXIf" and 8 <= length <= EXIF_BYTES_MAX and at + 8 + length <= size_bytes:
+            words = words_in((yield Range(at + 8, length)))
         at += 12 + length
     return PictureHeader(
-        width, height, mode, bits, "deflate", max(1, pages), orientation, interlace == 1, float(samples), icc
+        width,
+        height,
+        mode,
+        bits,
+        "deflate",
+        max(1, pages),
+        words.orientation or 1,
+        interlace == 1,
+        float(samples),
+        icc,
+        words=words,
     )
 
 
@@ -200,19 +207,34 @@ def read_gif(size_bytes: int) -> Reader[PictureHeader]:
 
 
 def read_webp(size_bytes: int) -> Reader[PictureHeader]:
+    """The first chunk; of an extended file also its Exif chunk, which stands behind the picture."""
     if size_bytes < 30:
         raise _cut("WebP", 30, size_bytes)
     head = yield Range(0, 30)
     kind = head[12:16]
+    needed = 8 + int.from_bytes(head[4:8], "little")
+    if needed > size_bytes:
+        raise ContentError(
+            "truncated", f"WebP needs {needed} bytes, has {size_bytes}", needed_bytes=needed, size_bytes=size_bytes
+        )
     if kind == b"VP8X":
         flags = head[20]
         width = 1 + int.from_bytes(head[24:27], "little")
         height = 1 + int.from_bytes(head[27:30], "little")
         pages = None if flags & 2 else 1
+        words = (yield from _webp_words(needed)) if flags & 8 else NO_WORDS
         return PictureHeader(
-            width, height, "RGBA" if flags & 16 else "RGB", 8, "webp", pages, icc_profile=bool(flags & 32)
+            width,
+            height,
+            "RGBA" if flags & 16 else "RGB",
+            8,
+            "webp",
+            pages,
+            words.orientation or 1,
+            icc_profile=bool(flags & 32),
+            words=words,
         )
-    if kind == b"VP8L":
+    if kind == b"VP8L" and head[20] == 0x2F:
         (word,) = struct.unpack_from("<I", head, 21)
         return PictureHeader(
             1 + (word & 0x3FFF), 1 + (word >> 14 & 0x3FFF), "RGBA" if word >> 28 & 1 else "RGB", 8, "webp-lossless"
@@ -221,6 +243,20 @@ def read_webp(size_bytes: int) -> Reader[PictureHeader]:
         width, height = struct.unpack_from("<HH", head, 26)
         return PictureHeader(width & 0x3FFF, height & 0x3FFF, "RGB", 8, "webp")
     raise _corrupt("WebP without a picture")
+
+
+def _webp_words(end: int) -> Reader[CameraWords]:
+    at = 12
+    for _ in range(CHUNKS_MAX):
+        if at + 8 > end:
+            break
+        name, length = struct.unpack("<4sI", (yield Range(at, 8)))
+        if name == b"EXIF":
+            if not 8 <= length <= EXIF_BYTES_MAX or at + 8 + length > end:
+                break
+            return words_in((yield Range(at + 8, length)))
+        at += 8 + length + length % 2
+    return NO_WORDS
 
 
 def read_bmp(size_bytes: int) -> Reader[PictureHeader]:
@@ -252,17 +288,58 @@ _PSD_MODES: Final[dict[int, str]] = {0: "1", 1: "L", 2: "P", 3: "RGB", 4: "CMYK"
 
 
 def read_psd(size_bytes: int) -> Reader[PictureHeader]:
+    """The header, the camera's words among the resources, and the coding of the flattened picture."""
     if size_bytes < 26:
         raise _cut("PSD", 26, size_bytes)
     head = yield Range(0, 26)
-    channels, height, width, bits, mode = struct.unpack_from(">HIIHH", head, 12)
+    version, channels, height, width, bits, mode = struct.unpack_from(">H6xHIIHH", head, 4)
     if width == 0 or height == 0 or channels == 0 or mode not in _PSD_MODES:
         raise _corrupt(f"PSD of {width} x {height} pixels, {channels} channels, mode {mode}")
-    return PictureHeader(width, height, _PSD_MODES[mode], bits, None)
+    at = 26
+    words = NO_WORDS
+    for section in ("colours", "resources", "layers"):
+        wide = section == "layers" and version == 2
+        if at + 8 > size_bytes:
+            raise _cut("PSD", at + 8, size_bytes)
+        (length,) = struct.unpack(">Q" if wide else ">I", (yield Range(at, 8 if wide else 4)))
+        at += 8 if wide else 4
+        if at + length > size_bytes:
+            raise _cut("PSD", at + length, size_bytes)
+        if section == "resources":
+            words = yield from _psd_words(at, at + length)
+        at += length
+    if at + 2 > size_bytes:
+        raise _cut("PSD", at + 2, size_bytes)
+    coding = int.from_bytes((yield Range(at, 2)), "big")
+    needed = at + 2 + (width * bits + 7) // 8 * height * channels
+    if coding == 0 and needed > size_bytes:
+        raise _cut("PSD", needed, size_bytes)
+    name = {0: "none", 1: "packbits", 2: "deflate", 3: "deflate"}.get(coding)
+    return PictureHeader(width, height, _PSD_MODES[mode], bits, name, orientation=words.orientation or 1, words=words)
+
+
+def _psd_words(at: int, end: int) -> Reader[CameraWords]:
+    """Resource 1058 is an Exif block."""
+    for _ in range(RESOURCES_MAX):
+        if at + 12 > end:
+            break
+        head = yield Range(at, min(12 + 256, end - at))
+        signature, number, name_length = struct.unpack_from(">4sHB", head)
+        start = 6 + (name_length + 2) // 2 * 2
+        if signature != b"8BIM" or start + 4 > len(head):
+            break
+        (length,) = struct.unpack_from(">I", head, start)
+        if number == 1058:
+            if not 8 <= length <= EXIF_BYTES_MAX or at + start + 4 + length > end:
+                break
+            return words_in((yield Range(at + start + 4, length)))
+        at += start + 4 + length + length % 2
+    return NO_WORDS
 
 
 def read_jpeg2000(size_bytes: int) -> Reader[PictureHeader]:
     """The SIZ segment, found in the first 64 KiB: it stands at the front of every codestream (A.5.1)."""
+    yield from _check_boxes(size_bytes)
     head = yield Range(0, min(HEAD_BYTES, size_bytes))
     at = head.find(b"\xff\x4f\xff\x51")
     if at < 0 or at + 42 > len(head):
@@ -281,21 +358,52 @@ def read_jpeg2000(size_bytes: int) -> Reader[PictureHeader]:
     )
 
 
-def read_heif(size_bytes: int) -> Reader[PictureHeader]:
-    """The largest ``ispe`` property in the meta box: the picture, its tiles being smaller."""
-    head = yield Range(0, min(HEAD_BYTES, size_bytes))
-    best = (0, 0)
-    at = -1
+def _check_boxes(size_bytes: int) -> Reader[None]:
+    """Of a JP2 (a codestream alone has no boxes): the top-level boxes lie inside the file."""
+    at = 0
     for _ in range(BOXES_MAX):
-        at = head.find(b"ispe", at + 1)
-        if at < 0 or at + 16 > len(head):
-            break
-        width, height = struct.unpack_from(">II", head, at + 8)
-        if width * height > best[0] * best[1] and width < 1 << 20 and height < 1 << 20:
-            best = (width, height)
-    if best == (0, 0):
+        if at + 8 > size_bytes:
+            return
+        head = yield Range(at, min(16, size_bytes - at))
+        if at == 0 and head[4:8] != b"jP  ":
+            return
+        kind, _, end = box_of(head, at, size_bytes)
+        if end > size_bytes:
+            raise ContentError(
+                "truncated",
+                f"JP2: part {kind!r} ends at {end}, the file at {size_bytes}",
+                needed_bytes=end,
+                size_bytes=size_bytes,
+            )
+        at = end
+
+
+def _of_heif(picture: HeifPicture, size: tuple[int, int], orientation: int) -> PictureHeader:
+    if not picture.width or not picture.height:
         return UNKNOWN
-    return PictureHeader(*best, "RGBA" if b"auxC" in head else "RGB", 8, None)
+    return PictureHeader(
+        *size,
+        "RGBA" if picture.has_alpha else "RGB",
+        picture.bits_per_sample,
+        picture.compression,
+        picture.pictures,
+        orientation,
+        icc_profile=picture.icc_profile,
+        words=picture.words,
+    )
+
+
+def read_avif(size_bytes: int) -> Reader[PictureHeader]:
+    """The primary picture as coded; how to turn it is its orientation."""
+    picture = yield from read_heif_picture(size_bytes)
+    return _of_heif(picture, (picture.width, picture.height), picture.orientation)
+
+
+def read_heic(size_bytes: int) -> Reader[PictureHeader]:
+    """The primary picture as its decoder gives it: cut and turned already. What Exif says of turning does not count."""
+    picture = yield from read_heif_picture(size_bytes)
+    width, height = picture.shown
+    return _of_heif(picture, (height, width) if picture.orientation >= 5 else (width, height), 1)
 
 
 READERS: Final = {
@@ -308,7 +416,7 @@ READERS: Final = {
     "PSB": read_psd,
     "JP2": read_jpeg2000,
     "J2K": read_jpeg2000,
-    "AVIF": read_heif,
-    "HEIC": read_heif,
-    "HEIF": read_heif,
+    "AVIF": read_avif,
+    "HEIC": read_heic,
+    "HEIF": read_heic,
 }

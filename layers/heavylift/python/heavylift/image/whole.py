@@ -14,9 +14,9 @@ from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.image.duration import check_seconds, whole_decode_seconds
 from heavylift.image.facts import TIFF_FORMATS
-from heavylift.image.narrow import shrink_image
+from heavylift.image.narrow import Narrowed, reduced_band, shrink_image
 from heavylift.image.sources import PictureSource, RangeFile
-from heavylift.tiff.bands import LANCZOS_SHARE, fit_within
+from heavylift.tiff.bands import LANCZOS_SHARE, fit_within, shrink_rows
 
 PILLOW_FORMATS: Final[dict[str, tuple[str, ...]]] = {
     "TIFF": ("TIFF",),
@@ -33,18 +33,28 @@ PILLOW_FORMATS: Final[dict[str, tuple[str, ...]]] = {
     "AVIF": ("AVIF",),
     "PSD": ("PSD",),
 }
+HEIF_FORMATS: Final = frozenset({"HEIC", "HEIF"})  # by libheif
+GIF_END: Final = b"\x00;"  # the end of a picture's data, then the trailer
+J2K_END: Final = b"\xff\xd9"
+END_BYTES: Final = 1024  # a file's end is looked for in so many
 ICC_BYTES_MAX: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A decoded picture at its largest wanted size, and what its file says about it."""
+    """A decoded picture at its largest wanted size, and what its file says about it.
+
+    ``flaw``: what is broken beside the picture, which can be shown all the same. ``pages``: 0 where the decoder does
+    not count them.
+    """
 
     image: Image.Image
     full_size: tuple[int, int]
     mode: str
     orientation: int
     icc_profile: bytes | None
+    flaw: ContentError | None = None
+    pages: int = 0
 
 
 def draft_shrink(format_name: str, width: int, height: int, edge: int, levels: int = 1) -> int:
@@ -77,9 +87,11 @@ def decode_whole(
     ContentError where the bytes do not decode, or would not within ``seconds_left``.
     """
     plugins = PILLOW_FORMATS.get(format_name)
+    Image.MAX_IMAGE_PIXELS = None  # the estimate decides, not a constant
+    if format_name in HEIF_FORMATS:
+        return _decode_heif(source, format_name, edge, allowed, head, seconds_left)
     if plugins is None:
         raise ContentError("unsupported_feature", f"no decoder for {format_name} yet", format=format_name)
-    Image.MAX_IMAGE_PIXELS = None  # the estimate decides, not a constant
     unknown = "unsupported_feature" if format_name in TIFF_FORMATS or format_name == "PSD" else "corrupt"
     with decoding(format_name, unknown=unknown):
         image = Image.open(cast(IO[bytes], RangeFile(source, head)), formats=plugins)
@@ -104,6 +116,81 @@ def decode_whole(
             full_size = image.size
             out = fit_within(*full_size, edge)
         picture = shrink_image(image, out, invert_16=invert_16)
-    if not isinstance(icc_profile, bytes) or len(icc_profile) > ICC_BYTES_MAX:
-        icc_profile = None
-    return Whole(picture, full_size, mode, orientation if orientation in range(1, 9) else 1, icc_profile)
+        pages = int(getattr(image, "n_frames", 0)) if format_name in ("WebP", "AVIF") else 0
+    return Whole(
+        picture,
+        full_size,
+        mode,
+        orientation if orientation in range(1, 9) else 1,
+        _profile(icc_profile),
+        _missing_end(source, format_name, head),
+        pages,
+    )
+
+
+def _profile(icc_profile: object) -> bytes | None:
+    return icc_profile if isinstance(icc_profile, bytes) and len(icc_profile) <= ICC_BYTES_MAX else None
+
+
+def _missing_end(source: PictureSource, format_name: str, head: bytes) -> ContentError | None:
+    """``truncated`` where a file whose decoder is content with less does not end as its format ends.
+
+    Pillow reads the first frame of a GIF and no further; OpenJPEG makes a picture of any beginning.
+    """
+    wanted = {"GIF": GIF_END, "JP2": J2K_END, "J2K": J2K_END}.get(format_name)
+    if wanted is None:
+        return None
+    source.stream([]).close()
+    start = max(0, source.size_bytes - END_BYTES)
+    tail = head[start:] if source.size_bytes <= len(head) else source.fetch(start, END_BYTES)
+    ends = tail.rstrip(b"\0").endswith(wanted) if format_name == "GIF" else wanted in tail
+    if ends:
+        return None
+    return ContentError("truncated", f"the {format_name} has no end; its first picture is shown as far as it goes")
+
+
+def _decode_heif(
+    source: PictureSource,
+    format_name: str,
+    edge: int,
+    allowed: Callable[[tuple[int, int], str], None],
+    head: bytes,
+    seconds_left: float,
+) -> Whole:
+    """By libheif, which turns the picture upright itself. Loaded here only: nothing else needs it."""
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise ContentError("unsupported_feature", f"no decoder for {format_name} here", format=format_name) from error
+    for name, value in (("DECODE_THREADS", 1), ("THUMBNAILS", False), ("DEPTH_IMAGES", False), ("AUX_IMAGES", False)):
+        setattr(pi_heif.options, name, value)
+    with decoding(format_name):
+        file = pi_heif.HeifFile(RangeFile(source, head))
+        primary = file[file.primary_index]
+        full_size: tuple[int, int] = primary.size
+        mode: str = primary.mode
+    allowed(full_size, mode)
+    check_seconds(whole_decode_seconds(format_name, full_size[0] * full_size[1]), source.size_bytes, seconds_left)
+    with decoding(format_name):
+        out = fit_within(*full_size, edge)
+        icc_profile = primary.info.get("icc_profile")
+        pixels, stride = primary.data, primary.stride
+        if primary.size != full_size:
+            raise ContentError("corrupt", f"{format_name} of {full_size} decodes to {primary.size} pixels")
+        # In slabs, so that the picture is not held once as libheif's and once as Pillow's.
+        picture = shrink_rows_of(memoryview(pixels), stride, full_size, mode, out)
+    return Whole(picture, full_size, mode, 1, _profile(icc_profile))
+
+
+def shrink_rows_of(
+    pixels: memoryview, stride: int, size: tuple[int, int], mode: str, out: tuple[int, int]
+) -> Image.Image:
+    """A picture at ``out`` pixels from rows of ``stride`` bytes in memory, a slab at a time."""
+    width, height = size
+    shrink = shrink_rows(width, height, *out)
+    narrowed = Narrowed(width, height, shrink, out)
+    for y in range(0, height, shrink.band_rows):
+        rows = min(height - y, shrink.band_rows)
+        slab = Image.frombytes(mode, (width, rows), pixels[y * stride : (y + rows) * stride], "raw", mode, stride)
+        narrowed.add(reduced_band(slab, shrink))
+    return narrowed.finish()

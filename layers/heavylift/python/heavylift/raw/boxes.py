@@ -1,8 +1,8 @@
 """Canon CR3: an ISO base media file with JPEGs in three places. No I/O here.
 
 Facts: ISO/IEC 14496-12 chapter 4 (boxes, 64-bit sizes) and 8 (moov, trak, stsd, stsz, co64). Canon publishes nothing
-of its own boxes; CMT1 and CMT2 (TIFF blocks of directory 0 and Exif), THMB, PRVW and the CRAW sample entry are as
-ExifTool's and the canon_cr3 project's descriptions say. What is found is a candidate only: it must be a JPEG.
+of its own boxes; CMT1, CMT2 and CMT4 (TIFF blocks of directory 0, Exif and GPS), THMB, PRVW and the CRAW sample entry
+are as ExifTool's and the canon_cr3 project's descriptions say. What is found is a candidate only: it must be a JPEG.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from heavylift.errors import ContentError
+from heavylift.image.exif import EXIF_IFD, NO_WORDS, CameraWords, read_gps, within, words_of
 from heavylift.ranges import Range, Reader
 from heavylift.raw.estimate import develop_bytes
-from heavylift.raw.jpeg import EXIF_IFD, CameraWords, within, words_of
 from heavylift.raw.model import JPEG, NOTES_MAX, PREVIEWS_MAX, Preview, RawFacts, RawStructure
 from heavylift.tiff import tags
 from heavylift.tiff.ifd import parse_header, read_ifd, read_integer
@@ -49,7 +49,7 @@ def read_cr3(size_bytes: int) -> Reader[RawStructure]:
     """The structure of a CR3: small reads, all but PRVW's near the front. Broken boxes end the walk and are noted."""
     found = _Found()
     yield from _boxes(0, size_bytes, b"", 0, size_bytes, found)
-    words = CameraWords()
+    words = NO_WORDS
     width = height = 0
     for name in (b"CMT1", b"CMT2"):
         block = found.blocks.get(name)
@@ -73,6 +73,7 @@ def read_cr3(size_bytes: int) -> Reader[RawStructure]:
             found.previews.append(Preview(JPEG, f"track {number + 1}", track.offset, track.length))
         if track.width * track.height > width * height:
             width, height = track.width, track.height
+    gps = yield from _place(found)
     facts = RawFacts(
         width,
         height,
@@ -86,6 +87,7 @@ def read_cr3(size_bytes: int) -> Reader[RawStructure]:
         make=words.make,
         model=words.model,
         captured_at=words.captured_at,
+        gps=gps,
     )
     return RawStructure(
         facts,
@@ -94,6 +96,23 @@ def read_cr3(size_bytes: int) -> Reader[RawStructure]:
         data=tuple(found.data),
         notes=tuple(found.notes[:NOTES_MAX]),
     )
+
+
+def _place(found: _Found) -> Reader[dict[str, float] | None]:
+    """CMT4's directory is the GPS directory itself."""
+    block = found.blocks.get(b"CMT4")
+    if block is None:
+        return None
+
+    def read() -> Reader[dict[str, float] | None]:
+        header = parse_header((yield Range(0, min(16, block.length))))
+        ifd = yield from read_ifd(header, header.first_ifd, block.length)
+        return (yield from read_gps(ifd, block.length))
+
+    try:
+        return (yield from within(read(), block.offset))
+    except ContentError:
+        return None
 
 
 def _block(size_bytes: int) -> Reader[tuple[CameraWords, int, int]]:
@@ -154,7 +173,7 @@ def _box(
         yield from _boxes(body + 16, end, CANON, depth + 1, size_bytes, found)
     elif kind == b"uuid" and start[:16] == CANON_PREVIEW:
         yield from _boxes(body + 24, end, CANON_PREVIEW, depth + 1, size_bytes, found)
-    elif parent == CANON and kind in (b"CMT1", b"CMT2"):
+    elif parent == CANON and kind in (b"CMT1", b"CMT2", b"CMT4"):
         found.blocks.setdefault(kind, Range(body, end - body))
     elif parent == CANON and kind == b"THMB" and body + 16 <= end:
         width, height, length = struct.unpack(">HHI", (yield Range(body + 4, 8)))

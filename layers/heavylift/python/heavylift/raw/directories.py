@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from heavylift.errors import ContentError
+from heavylift.image.exif import MAKER_NOTE, CameraWords, integer, read_exif, words_of
 from heavylift.ranges import Reader
 from heavylift.raw.estimate import develop_bytes
-from heavylift.raw.jpeg import MAKER_NOTE, CameraWords, integer, read_exif, read_precision, words_of
+from heavylift.raw.jpeg import read_precision
 from heavylift.raw.maker_notes import JPEG_LENGTH, JPEG_START, read_maker_note
 from heavylift.raw.model import JPEG, NOTES_MAX, PREVIEWS_MAX, STRIPS, Preview, RawFacts, RawStructure
 from heavylift.tiff import tags
@@ -254,6 +255,7 @@ def _facts(
         make=words.make,
         model=words.model,
         captured_at=words.captured_at,
+        gps=words.gps,
     )
 
 

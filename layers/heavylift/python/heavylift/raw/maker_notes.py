@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from heavylift.errors import ContentError
+from heavylift.image.exif import integer, within
 from heavylift.ranges import Range, Reader
-from heavylift.raw.jpeg import integer, within
 from heavylift.raw.model import JPEG, Preview
 from heavylift.tiff.ifd import MAGIC_CLASSIC, Entry, Header, Ifd, parse_header, read_ifd
 

@@ -20,13 +20,8 @@ STRIPS: Final = "strips"  # strips or tiles that ``ifd`` describes
 class RawFacts(ImageFacts):
     """``width`` and ``height`` of the sensor data as stored, never of a preview; 0 where the file does not say.
 
-    ``mode``: CFA, or RGB where the raw data have a colour in each pixel. ``captured_at``: the camera's clock as
-    ``2024-05-01T12:34:56``, with an offset where the camera knew one. Positions (GPS) are never read.
+    ``mode``: CFA, or RGB where the raw data have a colour in each pixel.
     """
-
-    make: str | None = None
-    model: str | None = None
-    captured_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

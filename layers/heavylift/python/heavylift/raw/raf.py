@@ -10,9 +10,10 @@ import struct
 from typing import Final
 
 from heavylift.errors import ContentError
+from heavylift.image.exif import NO_WORDS
 from heavylift.ranges import Range, Reader
 from heavylift.raw.estimate import develop_bytes
-from heavylift.raw.jpeg import CameraWords, read_jpeg_words
+from heavylift.raw.jpeg import read_jpeg_words
 from heavylift.raw.model import JPEG, Preview, RawFacts, RawStructure
 
 HEADER_BYTES: Final = 108
@@ -28,7 +29,7 @@ def read_raf(size_bytes: int) -> Reader[RawStructure]:
     jpeg_at, jpeg_length, directory_at, directory_length, data_at, data_length = struct.unpack_from(">6I", head, 84)
     model = head[28:60].split(b"\0")[0].decode("latin-1").strip()
     notes: list[str] = []
-    words = CameraWords()
+    words = NO_WORDS
     previews: tuple[Preview, ...] = ()
     if jpeg_at and jpeg_length:
         previews = (Preview(JPEG, "the header's JPEG", jpeg_at, jpeg_length),)
@@ -53,6 +54,7 @@ def read_raf(size_bytes: int) -> Reader[RawStructure]:
         make=words.make or "FUJIFILM",
         model=words.model or (model if model.isprintable() else "") or None,
         captured_at=words.captured_at,
+        gps=words.gps,
     )
     data = (Range(data_at, data_length),) if data_at else ()
     return RawStructure(facts, previews, words.orientation, data=data, notes=tuple(notes))
