@@ -455,9 +455,11 @@ FUNCTIONS = (
         source=Source("thumbnail", concurrency_max=20),
         recursive_loop="allow",
         allows=(
-            Allow(("s3:ListBucket",), ("store",)),
+            Allow(("s3:ListBucket",), ("store", "derived")),
             Allow(("s3:GetObject", "s3:GetObjectVersion"), ("store/files/*",)),
             Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/thumbnails/*",)),
+            # The checkpoint of a picture that takes longer than one call.
+            Allow(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), ("derived/work/*",)),
             _AUDIT_WRITE,
             _RECORD_WRITE,
             _BATCH_COUNT,

@@ -50,7 +50,9 @@ class Clock:
         self.now += seconds
 
 
-def fake_thumbnails(source: Any, detection: Any, options: Any, seconds_left: Callable[[], float]) -> ThumbnailResult:
+def fake_thumbnails(
+    source: Any, detection: Any, options: Any, seconds_left: Callable[[], float], checkpoint: bytes | None = None
+) -> ThumbnailResult:
     """Pictures without a decoder: every byte is read, the JPEGs say which object they are of."""
     body = b"".join(source.read(offset, 64) for offset in range(0, source.size_bytes, 64))
     facts = ImageFacts(40, 30, "RGB", 8, detection.format, None, 1, 1, 3600)

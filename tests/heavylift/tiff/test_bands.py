@@ -125,11 +125,12 @@ def test_smaller_chunk_edge_means_smaller_bands() -> None:
 
 
 def test_paths() -> None:
-    """Uncompressed strips by rows, huge deflate strips inflated, everything else by chunks."""
+    """Uncompressed strips by rows, huge deflate and LZW strips as streams, everything else by chunks."""
     assert choose_path(a_picture(5000, 5000, 5000, 5000, compression=tags.NONE)) is Path.ROWS
     assert choose_path(a_picture(5000, 5000, 5000, 5000)) is Path.INFLATE
     assert choose_path(a_picture(5000, 5000, 5000, 16)) is Path.CHUNKS
-    assert choose_path(a_picture(5000, 5000, 5000, 5000, compression=tags.LZW)) is Path.CHUNKS
+    assert choose_path(a_picture(5000, 5000, 5000, 5000, compression=tags.LZW)) is Path.LZW
+    assert choose_path(a_picture(5000, 5000, 5000, 5000, compression=tags.ZSTD)) is Path.CHUNKS
     assert choose_path(a_picture(5000, 5000, 512, 512, compression=tags.NONE)) is Path.CHUNKS
     subsampled = a_picture(500, 500, 500, 500, compression=tags.NONE, photometric=tags.YCBCR)
     assert choose_path(subsampled) is Path.CHUNKS

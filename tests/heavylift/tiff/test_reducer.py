@@ -32,7 +32,9 @@ ALPHA = np.linspace(0, 255, WIDTH, dtype=np.uint8)[None, :].repeat(HEIGHT, 0)
 RGBA = np.dstack([RGB, ALPHA])
 
 
-def reduced(data: bytes, edge: int = EDGE, *, chunk_edge: int = 2048, band_bytes: int = 60_000) -> Image.Image:
+def reduced(
+    data: bytes, edge: int = EDGE, *, chunk_edge: int = 2048, band_bytes: int = 60_000, **options: object
+) -> Image.Image:
     """The reducer alone, in this process, with bands so small that there are many."""
     source = LocalSource(io.BytesIO(data), len(data))
     structure = drive(read_tiff(detection("TIFF"), len(data)), source.fetch)
@@ -40,7 +42,7 @@ def reduced(data: bytes, edge: int = EDGE, *, chunk_edge: int = 2048, band_bytes
     chunks = drive(read_chunks(structure.main, len(data)), source.fetch)
     out = fit_within(structure.main.width, structure.main.height, edge)
     shrink = choose_shrink(structure.main, *out, chunk_edge=chunk_edge, band_bytes=band_bytes)
-    return reduce_tiff(source, structure.main, chunks, shrink, out)
+    return reduce_tiff(source, structure.main, chunks, shrink, out, **options)  # type: ignore[arg-type]
 
 
 def assert_like(made: Image.Image, reference: Image.Image, tolerance: float = 0.8) -> None:
@@ -157,14 +159,16 @@ def test_other_modes_of_pillow(mode: str, compression: str | None) -> None:
             assert_like(band, whole)
 
 
-@pytest.mark.parametrize(("dtype", "mode"), [("f4", "F"), ("i2", "I"), ("u4", "I")])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "i1", "i2", "i4", "u4", "u8"])
 @pytest.mark.parametrize("chunking", [CHUNKINGS[1], CHUNKINGS[4]], ids=str)
-def test_wide_samples_keep_their_values(dtype: str, mode: str, chunking: dict[str, object]) -> None:
-    """Float and wide integer samples are averaged as they are; how they are shown is decided later."""
-    made = reduced(tiff(GREY.astype(dtype), photometric="minisblack", **chunking))
+@pytest.mark.parametrize("order", BOTH_ORDERS)
+def test_wide_samples_keep_their_values(dtype: str, chunking: dict[str, object], order: dict[str, str]) -> None:
+    """Float, signed and wide integer samples are averaged as they are; how they are shown is decided later."""
+    values = GREY.astype(dtype) if dtype != "i1" else (GREY.astype(int) - 128).astype("i1")
+    made = reduced(tiff(values, photometric="minisblack", **chunking, **order))
 
-    assert made.mode == mode
-    assert_like(made, Image.fromarray(GREY.astype(np.float32)))
+    assert made.mode == "F"
+    assert_like(made, Image.fromarray(values.astype(np.float32)))
 
 
 def test_sparse_chunks_show_the_background() -> None:

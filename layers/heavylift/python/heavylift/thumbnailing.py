@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from heavylift import dynamo, keys, queue, s3, work
 from heavylift.errors import ContentError, TransientError
-from heavylift.image.thumbnails import ThumbnailOptions, ThumbnailResult, make_thumbnails
+from heavylift.image.thumbnails import SECONDS_MAX, ThumbnailOptions, ThumbnailResult, Unfinished, make_thumbnails
 from heavylift.limits import MIB
-from heavylift.messages import Delivery
+from heavylift.messages import Delivery, reserve_s
 from heavylift.ranges import ReadAhead, drive
 from heavylift.raw.thumbnails import make_raw_thumbnails
 from heavylift.records import FileRecord, lease_seconds
@@ -23,6 +25,8 @@ from heavylift.validation import SERVED_KINDS, finish_unserved, prove_stored
 from heavylift.work import THUMBNAIL, Claim
 
 STRAY_FENCES = 8  # five attempts, and a retry by hand or two
+CHECKPOINT_BYTES_MAX = 64 * MIB  # small rows of three float channels at most; those of a usual picture are 10 MiB
+_CHECKPOINT = "picture"
 TIFF_THRESHOLD_MB = 50  # a TIFF is read by bands from half the general threshold on
 
 
@@ -35,37 +39,110 @@ def take(delivery: Delivery, function_memory_mb: int) -> None:
         finish_unserved(record, THUMBNAIL.name)
         return
     lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
-    answer, record = work.claim(record.tenant, record.file_id, THUMBNAIL, delivery.owner, lease_s)
+    hop = delivery.message.hop if isinstance(delivery.message, queue.Continuation) else 0
+    answer, record = work.claim(record.tenant, record.file_id, THUMBNAIL, delivery.owner, lease_s, hop=hop)
     if answer is not Claim.TAKE:
         logger().info("nothing to draw", file_id=record.file_id, status=record.status.value, why=answer.value)
         return
-    started = time.monotonic()
-    source = s3.ObjectSource(
-        settings().store_bucket,
-        keys.store(record.tenant, record.file_id),
-        record.size,
-        record.store_etag or "",
-        record.store_version_id,
-    )
+    run = _Run(record, time.monotonic())
+    source = run.source
     try:
-        found, chosen = _detection(record, source), options(settings(), function_memory_mb)
+        found = _detection(record, source)
+        chosen = options(settings(), function_memory_mb, delivery.timeout_s)
         failure: ContentError | None = None
         if found.kind == "raw":
             raw = make_raw_thumbnails(source, found, chosen, delivery.seconds_left)
             result, failure = raw.result, raw.failure
         else:
-            result = make_thumbnails(source, found, chosen, delivery.seconds_left)
-            failure = result.failure
-        _publish(record, result, failure, source, started)
+            result = make_thumbnails(source, found, chosen, delivery.seconds_left, run.resume())
+        _publish(run, result, failure)
+    except Unfinished as pause:
+        run.keep(pause)
+        work.hand_on(record, THUMBNAIL, delivery.message, pause.done)
     except ContentError as error:
-        _verdict(record, error, source, started)
+        _verdict(run, error)
     except TransientError as error:
         work.note_trouble(record, THUMBNAIL, error)
         raise
 
 
-def options(config: Settings, function_memory_mb: int) -> ThumbnailOptions:
-    """The settings of A9 as the reducer's options."""
+class _Run:
+    """One slice of a file's work: its source, what the slices before it have cost, and the checkpoint between them.
+
+    The checkpoint is an object of ours. Whoever writes it late or twice writes what is true of its own slices: going
+    on from an older one costs time and changes nothing.
+    """
+
+    def __init__(self, record: FileRecord, started: float) -> None:
+        self.record = record
+        self.source = s3.ObjectSource(
+            settings().store_bucket,
+            keys.store(record.tenant, record.file_id),
+            record.size,
+            record.store_etag or "",
+            record.store_version_id,
+        )
+        self._started = started
+        self._child_peak_bytes = 0
+        self._ms_before = 0
+        self.resumed = False
+
+    @property
+    def _key(self) -> str:
+        return keys.work(self.record.tenant, self.record.file_id, _CHECKPOINT)
+
+    def resume(self) -> bytes:
+        """The picture's part of the checkpoint of an earlier slice of these very bytes; b"" to begin."""
+        if self.record.progress == 0 and self.record.attempt < 2:
+            return b""  # nobody can have left one; an attempt that was killed behind its checkpoint did
+        body = s3.read_small(settings().derived_bucket, self._key, size_max=CHECKPOINT_BYTES_MAX)
+        if body is None:
+            return b""
+        length = int.from_bytes(body[:4], "big")
+        head = json.loads(body[4 : 4 + length])
+        if head["etag"] != self.record.store_etag or head["version_id"] != self.record.store_version_id:
+            return b""
+        self.resumed = True
+        self.source.traffic.add(requests=head["requests"], bytes_in=head["bytes_in"])
+        self._child_peak_bytes, self._ms_before = head["child_memory_peak_bytes"], head["ms"]
+        return body[4 + length :]
+
+    def keep(self, pause: Unfinished) -> None:
+        """Write the checkpoint. TransientError: the slice is lost, and the next attempt goes on from the one before."""
+        stage = self.stage(0, pause.child_memory_peak_bytes)
+        head = {
+            "etag": self.record.store_etag,
+            "version_id": self.record.store_version_id,
+            "requests": stage["requests"],
+            "bytes_in": stage["bytes_in"],
+            "child_memory_peak_bytes": stage["child_memory_peak_bytes"],
+            "ms": stage["ms"],
+        }
+        text = json.dumps(head).encode()
+        body = len(text).to_bytes(4, "big") + text + pause.checkpoint
+        s3.put_bytes(settings().derived_bucket, self._key, body, media_type="application/octet-stream")
+        logger().info("a slice ends", file_id=self.record.file_id, rows_done=pause.done, checkpoint_bytes=len(body))
+        count("ThumbnailSlices")
+
+    def forget(self) -> None:
+        """The work has ended: nobody needs the checkpoint. A kill before this leaves it to the bucket's rule."""
+        if self.resumed:
+            s3.delete(settings().derived_bucket, self._key)
+
+    def stage(self, bytes_out: int, child_peak_bytes: int) -> dict[str, Any]:
+        """What the work has cost, earlier slices included."""
+        return {
+            "bytes_in": self.source.traffic.bytes_in,
+            "bytes_out": bytes_out,
+            "requests": self.source.traffic.requests,
+            "memory_peak_bytes": memory_peak_bytes(),
+            "child_memory_peak_bytes": max(child_peak_bytes, self._child_peak_bytes),
+            "ms": self._ms_before + round((time.monotonic() - self._started) * 1000),
+        }
+
+
+def options(config: Settings, function_memory_mb: int, timeout_s: float = math.inf) -> ThumbnailOptions:
+    """The settings of A9 as the reducer's options; ``timeout_s`` of the function."""
     return ThumbnailOptions(
         budget_bytes=config.decode_budget_bytes(function_memory_mb),
         pad_color=config.pad_color or None,
@@ -73,6 +150,7 @@ def options(config: Settings, function_memory_mb: int) -> ThumbnailOptions:
         tiff_threshold_bytes=min(config.large_file_threshold_mb, TIFF_THRESHOLD_MB) * MIB,
         tiff_chunk_edge=config.tiff_chunk_size,
         tiff_chunking=config.enable_tiff_chunking,
+        slice_seconds=min(SECONDS_MAX, timeout_s - reserve_s(timeout_s)),
     )
 
 
@@ -95,25 +173,9 @@ def _detection(record: FileRecord, source: s3.ObjectSource) -> Detection:
     return drive(detect(record.size, record.name), ReadAhead(source.read, record.size))
 
 
-def _stage(source: s3.ObjectSource, bytes_out: int, child_peak_bytes: int, started: float) -> dict[str, Any]:
-    return {
-        "bytes_in": source.traffic.bytes_in,
-        "bytes_out": bytes_out,
-        "requests": source.traffic.requests,
-        "memory_peak_bytes": memory_peak_bytes(),
-        "child_memory_peak_bytes": child_peak_bytes,
-        "ms": round((time.monotonic() - started) * 1000),
-    }
-
-
-def _publish(
-    record: FileRecord,
-    result: ThumbnailResult,
-    failure: ContentError | None,
-    source: s3.ObjectSource,
-    started: float,
-) -> None:
+def _publish(run: _Run, result: ThumbnailResult, failure: ContentError | None) -> None:
     """Pictures first, under keys with the attempt in them; then one fenced write that points at them."""
+    record = run.record
     pictures = []
     for picture in result.thumbnails:
         key = keys.thumbnail(record.tenant, record.file_id, record.fence, picture.size)
@@ -130,12 +192,12 @@ def _publish(
             }
         )
     bytes_out = sum(len(picture.jpeg) for picture in result.thumbnails)
-    stage = _stage(source, bytes_out, result.child_memory_peak_bytes, started)
+    stage = run.stage(bytes_out, result.child_memory_peak_bytes)
     logger().info(
         "thumbnails made",
         file_id=record.file_id,
         decision=asdict(result.decision),
-        facts=asdict(replace(result.facts, gps=None)),
+        facts=asdict(result.facts),
         **{name: value for name, value in stage.items() if name != "memory_peak_bytes"},
         **memory_report(),
     )
@@ -145,6 +207,7 @@ def _publish(
     except work.LeaseLost:
         _remove(pictures)
         raise
+    run.forget()
     if failure is None:
         count("FilesCompleted", kind=record.kind)
     else:
@@ -192,15 +255,17 @@ def _commit(
         failure=None if failure is None else work.failure_of(failure, THUMBNAIL.name, retryable=False),
         bytes_read=stage["bytes_in"],
         requests=stage["requests"],
+        progress=0,
         stages={**record.stages, THUMBNAIL.name: dict(stage)},
     )
 
 
-def _verdict(record: FileRecord, error: ContentError, source: s3.ObjectSource, started: float) -> None:
+def _verdict(run: _Run, error: ContentError) -> None:
     """The file's fault after promotion: it stays available, with the reason on its record."""
+    record = run.record
     logger().info("no thumbnails", file_id=record.file_id, code=error.code, facts=error.facts)
     count("ThumbnailsRefused", code=error.code)
-    stage = _stage(source, 0, 0, started)
+    stage = run.stage(0, int(error.facts.get("child_memory_peak_bytes", 0)))
     work.write(
         record,
         Event.FINISH_WITH_ERRORS,
@@ -208,5 +273,7 @@ def _verdict(record: FileRecord, error: ContentError, source: s3.ObjectSource, s
         failure=work.failure_of(error, THUMBNAIL.name, retryable=False),
         bytes_read=stage["bytes_in"],
         requests=stage["requests"],
+        progress=0,
         stages={**record.stages, THUMBNAIL.name: stage},
     )
+    run.forget()

@@ -3,10 +3,13 @@
 Frames: one letter, a u32 big-endian length, the payload.
 
 parent -> child   J  the job (JSON), once, first
+                  K  the checkpoint to go on from, second, where the job says so
                   D  the bytes of one range, in the order in which ranges were asked for
 child -> parent   R  ranges: pairs of u64 offset and u32 length
                   F  facts and decision (JSON), before any pixel is decoded
                   T  a thumbnail: u32 length of a JSON head, the head, the JPEG
+                  C  a piece of the checkpoint of work that is not done yet
+                  P  paused (JSON: rows done, memory peak); the last frame
                   X  an error (JSON: type, code, message, facts); the last frame
                   Z  done (JSON: memory peak, milliseconds); the last frame
 """
@@ -27,6 +30,7 @@ _RANGE: Final = struct.Struct(">QI")
 FRAME_BYTES_MAX: Final = 64 << 20  # thumbnails are far smaller; more means that something is broken
 AHEAD_BYTES: Final = 24 << 20  # asked for and not yet read: what the parent keeps in flight, and a little more
 ASK_RANGES_MAX: Final = 256
+CHECKPOINT_PIECE_BYTES: Final = 1 << 20
 
 
 def encode_ranges(ranges: Iterable[Range]) -> bytes:
@@ -66,6 +70,11 @@ class Channel:
     def send_thumbnail(self, head: dict[str, Any], jpeg: bytes) -> None:
         raw = json.dumps(head).encode()
         self.send(b"T", struct.pack(">I", len(raw)) + raw + jpeg)
+
+    def send_checkpoint(self, checkpoint: bytes) -> None:
+        """In pieces, so that the other end never holds it twice."""
+        for start in range(0, len(checkpoint), CHECKPOINT_PIECE_BYTES):
+            self.send(b"C", checkpoint[start : start + CHECKPOINT_PIECE_BYTES])
 
     def read_exactly(self, view: memoryview) -> None:
         while view:

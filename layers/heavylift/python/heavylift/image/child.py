@@ -54,7 +54,8 @@ class Outcome:
     thumbnails: list[tuple[dict[str, Any], bytes]] = field(default_factory=list)
     memory_peak_bytes: int = 0
     ms: int = 0
-    flaw: ContentError | None = None  # what is broken beside the picture
+    checkpoint: bytearray = field(default_factory=bytearray)
+    paused_at: int | None = None  # rows that are done, where the work is not
 
 
 def child_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -70,7 +71,8 @@ def search_path() -> list[str]:
 class Child:
     """A decoding child; a context manager that leaves no process behind.
 
-    ``entry``: the module whose ``main`` it runs. ``pass_fds``: descriptors that it inherits.
+    ``checkpoint``: sent behind the job, where there is one. ``entry``: the module whose ``main`` it runs.
+    ``pass_fds``: descriptors that it inherits.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Child:
         fetch: Fetch,
         seconds_left: Callable[[], float],
         *,
+        checkpoint: bytes | bytearray = b"",
         entry: str = RENDER,
         pass_fds: tuple[int, ...] = (),
         connections: int = CONNECTIONS,
@@ -111,6 +114,8 @@ class Child:
         self._out_of_time = False
         try:
             self._send(b"J", json.dumps(job | {"parent": os.getpid()}).encode())
+            if checkpoint:
+                self._send(b"K", checkpoint)
         except OSError:
             pass  # it ended already; serve() finds out why
 
@@ -151,7 +156,7 @@ class Child:
             except (ProcessLookupError, PermissionError):
                 self._process.kill()
 
-    def _send(self, kind: bytes, payload: bytes) -> None:
+    def _send(self, kind: bytes, payload: bytes | bytearray) -> None:
         with self._write_lock:
             for part in (HEADER.pack(kind, len(payload)), payload):
                 view = memoryview(part)
@@ -214,8 +219,12 @@ class Child:
             elif kind == b"Z":
                 told = json.loads(payload)
                 outcome.memory_peak_bytes, outcome.ms = told["memory_peak_bytes"], told["ms"]
-                flaw = told.get("flaw")
-                outcome.flaw = ContentError(flaw["code"], flaw["message"], **flaw["facts"]) if flaw else None
+                return True
+            elif kind == b"C":
+                outcome.checkpoint += payload
+            elif kind == b"P":
+                told = json.loads(payload)
+                outcome.memory_peak_bytes, outcome.paused_at = told["memory_peak_bytes"], told["done"]
                 return True
             elif kind == b"X":
                 raise self._told_error(json.loads(payload), outcome)

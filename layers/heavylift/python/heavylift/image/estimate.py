@@ -9,28 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 from heavylift.tiff.bands import Path, Shrink, choose_path, pixel_bytes
-from heavylift.tiff.layout import Chunks, Picture
+from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels
 
 MIB: Final = 1 << 20
 BASE_BYTES: Final = 38 * MIB  # the child with Pillow loaded (19), a slab being averaged, the finished thumbnails
 HEADROOM: Final = 1.05
+NUMPY_BYTES: Final = 26 * MIB  # loaded for samples that Pillow does not unpack, and for LZW in pieces
+LZW_BYTES: Final = 20 * MIB  # a piece of 1 MiB as numbers, and up to 9 MiB decoded from its last segment
 
 # Bytes that Pillow keeps per pixel of a mode (Storage.c): one byte up to 8 bits, two for I;16, four for all else.
 MODE_BYTES: Final[dict[str, int]] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 # Formats whose decoder wants all stored bytes at once: as the pipe's pieces and as one string, so twice, but the
 # second copy is gone when the pixels come.
-WHOLE_FILE_FORMATS: Final = frozenset({"WebP", "AVIF", "HEIC", "HEIF", "TIFF", "BigTIFF", "SVS", "OME-TIFF"})
-# Decoder's own buffers, bytes per pixel beside Pillow's: WebP's animation canvases, AVIF's planes. HEIC: libheif's
-# planes and picture, of 10 bits or with alpha; of 8 bits it is a third less.
-DECODER_BYTES: Final[dict[str, float]] = {
-    "WebP": 13.0,
-    "AVIF": 6.0,
-    "HEIC": 5.0,
-    "HEIF": 5.0,
-    "GIF": 1.5,
-    "PNG": 0.1,
-    "BMP": 0.1,
-}
+WHOLE_FILE_FORMATS: Final = frozenset({"WebP", "AVIF", "TIFF", "BigTIFF", "SVS", "OME-TIFF"})
+# Decoder's own buffers, bytes per pixel beside Pillow's: WebP's animation canvases, AVIF's planes.
+DECODER_BYTES: Final[dict[str, float]] = {"WebP": 13.0, "AVIF": 6.0, "GIF": 1.5, "PNG": 0.1, "BMP": 0.1}
 
 
 def mode_bytes(mode: str) -> int:
@@ -102,7 +95,11 @@ def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, chunk
     else:
         pixels = picture.width * min(shrink.band_rows, picture.height)
         stored = pixels * picture.samples_together * picture.bits // 8
-        copies = 3 if path is Path.INFLATE else 2
+        copies = 2 if path is Path.ROWS else 3
         band = copies * stored + 4 * pixels
+        if path is Path.LZW:
+            band += NUMPY_BYTES + LZW_BYTES
         band += pixel * -(-picture.width // shrink.across) * -(-shrink.band_rows // shrink.down)
+    if not by_pillow(picture):  # as numbers and as pictures, and once more where an average is taken
+        band += NUMPY_BYTES + 3 * stored + 4 * pixels * channels(picture)
     return int((BASE_BYTES + kept + band + chunks.held_bytes) * HEADROOM)

@@ -89,6 +89,21 @@ class Narrowed:
         self._image.paste(rows, (0, self._at))
         self._at += rows.height
 
+    def rows(self) -> list[Image.Image]:
+        """All that is kept: the finished rows, and those that wait to be averaged."""
+        kept = [] if self._image is None else [self._image.crop((0, 0, self._out[0], self._at))]
+        return [*kept, *self._pending]
+
+    def restore(self, images: list[Image.Image], finished: int) -> None:
+        """Go on from what ``rows`` gave; ``finished``: how many of the pictures are finished rows (0 or 1)."""
+        for image in images[:finished]:
+            self._keep(image)
+        self._pending = list(images[finished:])
+
+    @property
+    def begun(self) -> bool:
+        return self._image is not None
+
     def finish(self) -> Image.Image:
         if self._pending:
             self._stack(last=True)

@@ -24,9 +24,18 @@ from heavylift.image.rows import rows_decode_bytes
 from heavylift.ranges import ReadAhead, drive
 from heavylift.sniff import Detection
 from heavylift.tiff import tags
-from heavylift.tiff.bands import choose_shrink, fit_within
+from heavylift.tiff.bands import Shrink, choose_shrink, fit_within
 from heavylift.tiff.ifd import read_numbers
-from heavylift.tiff.layout import Chunks, Picture, check_decodable, choose_level, read_chunks, read_icc_profile
+from heavylift.tiff.layout import (
+    Chunks,
+    Picture,
+    by_pillow,
+    check_decodable,
+    choose_level,
+    read_chunks,
+    read_icc_profile,
+)
+from heavylift.tiff.pace import Paused, check_time
 
 if TYPE_CHECKING:
     from heavylift.image.finish import Encoded
@@ -68,15 +77,20 @@ def limit_resources(budget_bytes: int, cpu_seconds: int, parent: int) -> None:
 class Renderer:
     """One job: facts, decision, pixels, thumbnails."""
 
-    def __init__(self, channel: Channel, job: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, job: dict[str, Any], started: float) -> None:
         self._channel = channel
+        self._started = started
+        # Long work stops after so many seconds with a checkpoint; None: it is done in one go.
+        self._pause_s: float | None = job["pause_s"]
+        self._checkpoint = bytearray(channel.read_header(b"K")) if job["checkpoint"] else None
+        if self._checkpoint is not None:
+            channel.read_exactly(memoryview(self._checkpoint))
         self._detection = Detection(**job["detection"])
         self._options: dict[str, Any] = job["options"]
         self._size = channel.size_bytes
         self._budget = int(self._options["budget_bytes"])
         self._edge = max(self._options["sizes"])
         self._seconds = float(job["seconds"])
-        self.flaw: ContentError | None = None
         self._head = b""
 
     def run(self) -> None:
@@ -118,7 +132,7 @@ class Renderer:
         fetch = self._fetch()
         size = self._size
         structure: TiffStructure = drive(read_tiff(self._detection, size), fetch)
-        main, self.flaw = structure.main, structure.flaw
+        main = structure.main
         refused = _refusal(main)
         level = drive(choose_level(main, structure.directories, self._edge, size), fetch)
         if level is not main and _refusal(level) is not None:
@@ -133,6 +147,9 @@ class Renderer:
         chunked = None if refused else chunked_decode_bytes(level, shrink, out[0], chunks)
         facts = structure.facts
         decision = decide(self._choice(facts.estimated_memory_bytes, chunked))
+        decision = self._in_bands_at_once(decision, level, main, chunked) or decision
+        if decision.method == "chunked":
+            self._check_time(level, shrink, chunks)
         if decision.method == "standard":
             if refused is not None and refused.facts.get("compression"):
                 raise refused  # a coding that no decoder here knows
@@ -143,16 +160,38 @@ class Renderer:
                     raise
                 # Pillow does not open every TIFF whole that libtiff decodes in parts (big-endian BigTIFF).
                 decision = Decision("chunked", f"whole it is not to be had ({error.message})", chunked)
+            self._check_time(level, shrink, chunks)
         self._announce(facts, decision)
         try:
-            return self._bands(facts, level, chunks, out)
+            return self._bands(facts, level, chunks, shrink, out)
         except ContentError as error:
             if error.code != "unsupported_feature" or facts.estimated_memory_bytes > self._budget:
                 raise
             reason = f"not to be had in bands ({error.message}); whole it takes what the budget allows"
             return self._whole(facts, Decision("standard", reason, facts.estimated_memory_bytes), main)
 
-    def _bands(self, facts: ImageFacts, level: Picture, chunks: Chunks, out: tuple[int, int]) -> list[Encoded]:
+    def _in_bands_at_once(
+        self, decision: Decision, level: Picture, main: Picture, chunked: int | None
+    ) -> Decision | None:
+        """In bands although the whole picture would fit: where a level of it is enough, where Pillow reads it not."""
+        if decision.method != "standard" or chunked is None or chunked > self._budget:
+            return None
+        if level.compression in tags.PICTURES or not by_pillow(level):
+            return Decision("chunked", "samples or a coding that Pillow does not read", chunked)
+        if level is not main and self._options["tiff_chunking"]:
+            return Decision("chunked", f"a level of {level.width} x {level.height} pixels is enough", chunked)
+        return None
+
+    def _check_time(self, level: Picture, shrink: Shrink, chunks: Chunks) -> None:
+        resumable, seconds = self._pause_s is not None, float(self._options["slice_seconds"])
+        check_time(level, shrink, chunks, seconds, resumable=resumable, size_bytes=self._size)
+
+    def _pause(self, done: int) -> bool:
+        return self._pause_s is not None and time.monotonic() - self._started > self._pause_s
+
+    def _bands(
+        self, facts: ImageFacts, level: Picture, chunks: Chunks, shrink: Shrink, out: tuple[int, int]
+    ) -> list[Encoded]:
         from heavylift.image.finish import finish
         from heavylift.tiff.reducer import reduce_tiff
 
@@ -160,10 +199,10 @@ class Renderer:
         fetch = self._fetch()
         icc_profile = drive(read_icc_profile(level.ifd, self._size), fetch)
         limits = drive(_sample_limits(level, self._size), fetch)
-        shrink = choose_shrink(
-            level, *out, chunk_edge=int(options["tiff_chunk_edge"]), band_bytes=int(options["band_bytes"])
+        checkpoint, self._checkpoint = self._checkpoint, None
+        image = reduce_tiff(
+            self._channel, level, chunks, shrink, out, limits=limits, checkpoint=checkpoint, pause=self._pause
         )
-        image = reduce_tiff(self._channel, level, chunks, shrink, out)
         return finish(
             image,
             full_size=(facts.width, facts.height),
@@ -194,7 +233,6 @@ class Renderer:
         check_seconds(layout.seconds, self._size, self._seconds)
         self._announce(facts, decision)
         whole = decode_rows(self._channel, facts.format, self._head, self._edge, facts.orientation)
-        self.flaw = whole.flaw
         options = self._options
         return finish(
             whole.image,
@@ -233,11 +271,9 @@ class Renderer:
             seconds_left=self._seconds,
             invert_16=invert,
         )
-        self.flaw = whole.flaw or self.flaw
-        pages = whole.pages or facts.pages
-        if picture is None and (whole.orientation, pages) != (facts.orientation, facts.pages):
+        if picture is None and whole.orientation != facts.orientation:
             assert announced is not None
-            self._announce(replace(facts, orientation=whole.orientation, pages=pages), announced)
+            self._announce(replace(facts, orientation=whole.orientation), announced)
         options = self._options
         limits = None
         if picture is not None:
@@ -294,8 +330,11 @@ def main() -> None:
         job = channel.read_job()
         limit_resources(int(job["options"]["budget_bytes"]), int(job["cpu_seconds"]), int(job["parent"]))
         try:
-            renderer = Renderer(channel, job)
-            renderer.run()
+            Renderer(channel, job, started).run()
+        except Paused as pause:
+            channel.send_checkpoint(pause.checkpoint)
+            channel.send_json(b"P", {"done": pause.done, "memory_peak_bytes": peak_bytes()})
+            return
         except (ContentError, TransientError) as error:
             _send_error(channel, type(error).__name__, error.code, error.message, error.facts)
             return
@@ -303,12 +342,7 @@ def main() -> None:
             _send_error(channel, "TransientError", "out_of_memory", "the decoder ran into its memory limit", {})
             return
         milliseconds = int((time.monotonic() - started) * 1000)
-        flaw = renderer.flaw and {
-            "code": renderer.flaw.code,
-            "message": renderer.flaw.message,
-            "facts": renderer.flaw.facts,
-        }
-        channel.send_json(b"Z", {"memory_peak_bytes": peak_bytes(), "ms": milliseconds, "flaw": flaw})
+        channel.send_json(b"Z", {"memory_peak_bytes": peak_bytes(), "ms": milliseconds})
     except (ParentGone, BrokenPipeError):
         pass
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
-from heavylift.errors import ContentError
+from heavylift.errors import ContentError, TransientError
 from heavylift.image.child import Child
 from heavylift.image.decision import Decision
 from heavylift.image.facts import TIFF_FORMATS, ImageFacts
@@ -21,10 +21,13 @@ from heavylift.sniff import Detection
 from heavylift.tiff.bands import BAND_BYTES, CHUNK_EDGE
 
 MIB: Final = 1 << 20
+# Long work stops so much before its time is up: a band may take a second or two, and its checkpoint has to be kept.
+PAUSE_S_MAX: Final = 20.0
+PAUSE_SHARE: Final = 0.2
 SECONDS_MAX: Final = 86_400.0  # no function runs longer; infinity is no JSON
 # Formats that the child decodes; the others are refused here, without starting one.
 OTHER_FORMATS: Final = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "HEIC", "HEIF", "PSD"})
-DECODED_FORMATS: Final = TIFF_FORMATS | OTHER_FORMATS
+DECODED_FORMATS: Final = TIFF_FORMATS | {"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "PSD"}
 
 __all__ = [
     "DECODED_FORMATS",
@@ -33,6 +36,7 @@ __all__ = [
     "Thumbnail",
     "ThumbnailOptions",
     "ThumbnailResult",
+    "Unfinished",
     "make_thumbnails",
 ]
 
@@ -53,6 +57,7 @@ class ThumbnailOptions:
     """``budget_bytes``: what the child may hold. Thresholds: files above them are decoded in bands where they can be.
 
     ``tiff_chunk_edge``: a band has at most as many rows, and as many pixels as a square of this edge.
+    ``slice_seconds``: the most that one call ever has; what takes longer in one piece is refused.
     ``orientation``: how to turn the picture, whatever its own file says; None: as that says.
     """
 
@@ -68,6 +73,17 @@ class ThumbnailOptions:
     connections: int = CONNECTIONS
     in_flight_bytes: int = IN_FLIGHT_BYTES
     orientation: int | None = None
+    slice_seconds: float = SECONDS_MAX
+
+
+class Unfinished(TransientError):
+    """Time is up between two bands. ``done``: rows behind; ``checkpoint``: what the next call goes on from."""
+
+    def __init__(self, done: int, checkpoint: bytes | bytearray, child_memory_peak_bytes: int = 0) -> None:
+        super().__init__("out_of_time", f"{done} rows are decoded; the rest follows.", rows_done=done)
+        self.done = done
+        self.checkpoint = checkpoint
+        self.child_memory_peak_bytes = child_memory_peak_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +100,26 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailResult:
-    """What was made, how and at what cost. ``failure``: what is broken in the file beside the picture shown."""
+    """What was made, how and at what cost."""
 
     facts: ImageFacts
     decision: Decision
     thumbnails: tuple[Thumbnail, ...]
     child_memory_peak_bytes: int
     ms: int
-    failure: ContentError | None = None
 
 
 def make_thumbnails(
-    source: RangeSource, detection: Detection, options: ThumbnailOptions, seconds_left: Callable[[], float]
+    source: RangeSource,
+    detection: Detection,
+    options: ThumbnailOptions,
+    seconds_left: Callable[[], float],
+    checkpoint: bytes | bytearray | None = None,
 ) -> ThumbnailResult:
     """Thumbnails of all sizes, from one decode.
+
+    ``checkpoint``: work that takes long may stop with Unfinished and be taken up by another call with what that
+    carries; b"" for the first. None: it is done in this call. A checkpoint of another picture or plan has no effect.
 
     ContentError: ``empty_file``, ``truncated``, ``corrupt``, ``unsupported_feature``, ``limit_exceeded``,
     ``too_large_to_decode``, or the source's. TransientError: ``out_of_time`` when ``seconds_left()`` reaches 0,
@@ -118,16 +140,22 @@ def make_thumbnails(
         "options": asdict(options),
         "seconds": seconds,
         "cpu_seconds": max(1, math.ceil(seconds)) + 5,
+        "checkpoint": bool(checkpoint),
+        "pause_s": None if checkpoint is None else seconds - min(PAUSE_S_MAX, seconds * PAUSE_SHARE),
     }
     child = Child(
         job,
         source.read,
         seconds_left,
+        checkpoint=checkpoint or b"",
         connections=options.connections,
         in_flight_bytes=options.in_flight_bytes,
     )
     with child:
+        checkpoint = None  # it is with the child
         outcome = child.serve()
+    if outcome.paused_at is not None:
+        raise Unfinished(outcome.paused_at, outcome.checkpoint, outcome.memory_peak_bytes)
     assert outcome.facts is not None
     assert outcome.decision is not None
     return ThumbnailResult(
@@ -139,5 +167,4 @@ def make_thumbnails(
         ),
         outcome.memory_peak_bytes,
         int((time.monotonic() - started) * 1000),
-        outcome.flaw,
     )

@@ -15,7 +15,7 @@ from typing import Final
 
 from heavylift.ranges import Range
 from heavylift.tiff import tags
-from heavylift.tiff.layout import Chunks, Picture
+from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels
 
 BAND_BYTES: Final = 8 << 20  # decoded; larger bands gain no speed (measured), smaller ones cost calls
 CHUNK_EDGE: Final = 2048
@@ -34,6 +34,7 @@ class Path(Enum):
 
     ROWS = "rows"  # uncompressed strips: any number of rows, cut wherever wanted
     INFLATE = "inflate"  # deflate strips too large to hold: inflated row by row
+    LZW = "lzw"  # LZW strips too large to hold: decoded between their Clear codes
     CHUNKS = "chunks"  # whole strips or tiles, handed to libtiff in a small TIFF of their own
 
 
@@ -90,6 +91,8 @@ def _nearest(value: float, error: object) -> int:
 
 def pixel_bytes(picture: Picture) -> int:
     """Bytes of one decoded pixel as Pillow stores it."""
+    if channels(picture) > 1:
+        return 4 * channels(picture)
     if picture.samples_together == 1 and picture.photometric != tags.PALETTE:
         return 1 if picture.bits <= 8 else 4
     return 4
@@ -104,10 +107,11 @@ def choose_path(picture: Picture) -> Path:
     if picture.compression == tags.NONE and not picture.tiled and not picture.subsampled:
         return Path.ROWS
     decoded = picture.chunk_width * picture.chunk_height * held_pixel_bytes(picture)
-    streamable = picture.compression in tags.DEFLATE and not picture.tiled
-    if streamable and tags.FILL_ORDER not in picture.ifd.entries and decoded > CHUNK_DECODED_BYTES_MAX:
+    if decoded <= CHUNK_DECODED_BYTES_MAX or picture.tiled or picture.subsampled:
+        return Path.CHUNKS
+    if picture.compression in tags.DEFLATE:
         return Path.INFLATE
-    return Path.CHUNKS
+    return Path.LZW if picture.compression == tags.LZW else Path.CHUNKS
 
 
 def choose_shrink(
@@ -116,6 +120,8 @@ def choose_shrink(
     """Cells and bands for one picture: a band holds at most ``chunk_edge`` squared pixels and ``band_bytes`` decoded
     (but always one row, strip or tile), and no more than ``chunk_edge`` rows where rows can be chosen."""
     cells = _cells(picture.width, picture.height, out_width, out_height)
+    if not by_pillow(picture):
+        band_bytes //= 2  # unpacked by numpy: as stored, as numbers and as pictures
     pixels_max = max(1, min(chunk_edge * chunk_edge, band_bytes // held_pixel_bytes(picture)))
     if picture.tiled:
         return _shrink_tiles(picture, cells, pixels_max)
@@ -179,10 +185,11 @@ def _shrink_tiles(picture: Picture, cells: tuple[int, int], pixels_max: int) -> 
     )
 
 
-def groups(picture: Picture, shrink: Shrink) -> Iterator[Group]:
-    """The groups of one plane, left to right and top to bottom. They tile the picture."""
+def groups(picture: Picture, shrink: Shrink, first_y: int = 0) -> Iterator[Group]:
+    """The groups of one plane, left to right and top to bottom. They tile the picture from row ``first_y`` on, at
+    which a row of groups begins."""
     strips = shrink.band_rows // picture.chunk_height if not picture.tiled else 1
-    for row in range(0, picture.down, strips):
+    for row in range(first_y // picture.chunk_height, picture.down, strips):
         y = row * picture.chunk_height
         height = min(strips * picture.chunk_height, picture.height - y)
         rows = range(row, min(picture.down, row + strips))
@@ -212,11 +219,15 @@ def group_ranges(group: Group, chunks: Chunks, first_chunk: int) -> list[Range]:
     return [Range(offset, count) for offset, count in sorted(found)]
 
 
-def strip_ranges(picture: Picture, chunks: Chunks, plane: int) -> Iterator[Range]:
+def strip_ranges(picture: Picture, chunks: Chunks, plane: int, first_y: int = 0) -> Iterator[Range]:
     """The byte ranges of a plane's uncompressed strips, top to bottom, cut to the bytes that their rows need.
 
-    A strip that was never written comes as Range(-1, n): n zero bytes that are not in the file.
+    From row ``first_y`` on. A strip that was never written comes as Range(-1, n): n zero bytes that are not in the
+    file.
     """
-    for index in range(plane * picture.down, (plane + 1) * picture.down):
-        need = picture.chunk_bytes(index)
-        yield Range(chunks.offsets[index] if chunks.counts[index] else -1, need)
+    skipped, rows = divmod(first_y, picture.chunk_height)
+    skip = rows * picture.row_bytes(picture.width)
+    for index in range(plane * picture.down + skipped, (plane + 1) * picture.down):
+        need = picture.chunk_bytes(index) - skip
+        yield Range(chunks.offsets[index] + skip if chunks.counts[index] else -1, need)
+        skip = 0

@@ -35,7 +35,7 @@ class Picture:
     height: int
     samples: int
     bits: int
-    sample_format: int  # 1 unsigned, 2 signed, 3 float
+    sample_format: int  # 1 unsigned, 2 signed, 3 float, 5 and 6 complex
     photometric: int
     compression: int
     planar: int
@@ -47,6 +47,7 @@ class Picture:
     tiled: bool
     chunk_width: int
     chunk_height: int
+    fill_order: int = 1  # 2: the lowest bit of a byte comes first
 
     @property
     def across(self) -> int:
@@ -147,6 +148,10 @@ def read_picture(ifd: Ifd, size_bytes: int) -> Reader[Picture]:
             "unsupported_feature", f"bits per sample {all_bits[:samples]}", bits=list(all_bits[:samples])
         )
     formats = (yield from read_integers(ifd, tags.SAMPLE_FORMAT, size_bytes)) or (1,)
+    if any(other != formats[0] for other in formats[:samples]):
+        raise ContentError(
+            "unsupported_feature", f"sample formats {formats[:samples]}", formats=list(formats[:samples])
+        )
     extra = (yield from read_integers(ifd, tags.EXTRA_SAMPLES, size_bytes))[: samples - 1]
     compression = yield from read_integer(ifd, tags.COMPRESSION, size_bytes, tags.NONE)
     default_photometric = tags.RGB if samples - len(extra) >= 3 else tags.BLACK_IS_ZERO
@@ -157,6 +162,7 @@ def read_picture(ifd: Ifd, size_bytes: int) -> Reader[Picture]:
     predictor = yield from read_integer(ifd, tags.PREDICTOR, size_bytes, 1)
     orientation = yield from read_integer(ifd, tags.ORIENTATION, size_bytes, 1)
     subfile = yield from read_integer(ifd, tags.NEW_SUBFILE_TYPE, size_bytes, 0)
+    fill_order = yield from read_integer(ifd, tags.FILL_ORDER, size_bytes, 1)
     subsampling = ((yield from read_integers(ifd, tags.YCBCR_SUBSAMPLING, size_bytes)) + (2, 2))[:2]
     if tags.YCBCR_SUBSAMPLING not in ifd.entries:
         subsampling = (2, 2)  # the default of TIFF 6.0 section 21
@@ -181,7 +187,7 @@ def read_picture(ifd: Ifd, size_bytes: int) -> Reader[Picture]:
         height=height,
         samples=samples,
         bits=bits,
-        sample_format=formats[0] if formats[0] in (2, 3) else 1,
+        sample_format=formats[0] if formats[0] in (2, 3, 5, 6) else 1,
         photometric=photometric,
         compression=compression,
         planar=planar if samples > 1 else 1,
@@ -193,6 +199,7 @@ def read_picture(ifd: Ifd, size_bytes: int) -> Reader[Picture]:
         tiled=tiled,
         chunk_width=chunk_width,
         chunk_height=chunk_height,
+        fill_order=2 if fill_order == 2 else 1,
     )
     _limit("chunks", picture.chunk_count, CHUNKS_MAX)
     return picture
@@ -205,20 +212,14 @@ def check_decodable(picture: Picture) -> None:
         raise ContentError("unsupported_feature", "old-style JPEG in TIFF (compression 6)", compression=6)
     if picture.compression not in tags.DECODABLE:
         raise ContentError("unsupported_feature", f"compression {name}", compression=picture.compression)
-    if picture.photometric not in (0, 1, 2, 3, 5, 6, 8):
+    if picture.photometric not in (0, 1, 2, 3, 5, 6, 8, 9):
         raise ContentError(
             "unsupported_feature", f"photometric interpretation {picture.photometric}", photometric=picture.photometric
         )
-    if picture.planar == 2 and (
-        picture.photometric == tags.CIELAB or (picture.photometric == tags.YCBCR and picture.subsampling != (1, 1))
-    ):
-        # Planes are averaged as grey: signed a and b, or chroma of another size, would come out wrong.
-        raise ContentError(
-            "unsupported_feature",
-            f"separate planes of photometric interpretation {picture.photometric}",
-            photometric=picture.photometric,
-        )
-    needed = {tags.RGB: 3, tags.YCBCR: 3, tags.CIELAB: 3, tags.SEPARATED: 4}.get(picture.photometric, 1)
+    if picture.planar == 2 and picture.photometric == tags.YCBCR and picture.subsampling != (1, 1):
+        # Chroma planes of another size than the luma's.
+        raise ContentError("unsupported_feature", "separate planes of subsampled chroma", photometric=tags.YCBCR)
+    needed = {tags.RGB: 3, tags.YCBCR: 3, tags.CIELAB: 3, tags.ICCLAB: 3, tags.SEPARATED: 4}.get(picture.photometric, 1)
     if picture.samples < needed:
         raise ContentError(
             "unsupported_feature",
@@ -226,6 +227,101 @@ def check_decodable(picture: Picture) -> None:
             samples=picture.samples,
             photometric=picture.photometric,
         )
+    if picture.sample_format not in (1, 2, 3):
+        raise ContentError("unsupported_feature", "complex samples", sample_format=picture.sample_format)
+    if not by_pillow(picture):
+        _check_samples(picture)
+
+
+def by_pillow(picture: Picture) -> bool:
+    """Whether Pillow reads these samples rightly; others are unpacked by ``tiff.samples``.
+
+    Pillow's own list (TiffImagePlugin.OPEN_INFO, 13.0.0), less what it reads as something else: unsigned 32-bit
+    integers as signed ones, compressed big-endian floats with their bytes the wrong way round.
+    """
+    if picture.compression not in tags.OF_BYTES:
+        return True  # these codings know their samples
+    bits, extra = picture.bits, picture.extra_samples
+    if picture.fill_order == 2 and (picture.compression == tags.NONE or bits > 8 or picture.samples not in (1, 3)):
+        return False
+    if bits == 16 and picture.photometric == tags.WHITE_IS_ZERO and picture.ifd.header.order == ">":
+        return False
+    if picture.planar == 2:
+        return picture.sample_format == 1 and bits in (8, 16) and picture.photometric not in (tags.CIELAB, tags.ICCLAB)
+    if picture.sample_format == 3:
+        grey = picture.samples == 1 and picture.photometric == tags.BLACK_IS_ZERO
+        return grey and bits == 32 and picture.ifd.header.order == "<"
+    if picture.sample_format != 1:
+        return False
+    known: dict[int, dict[int, tuple[int, ...]]] = {  # photometric: {samples: bits}
+        tags.WHITE_IS_ZERO: {1: (1, 2, 4, 8, 16)},
+        tags.BLACK_IS_ZERO: {1: (1, 2, 4, 8, 16), 2: (8,)},
+        tags.RGB: {3: (8, 16), 4: (8, 16)},
+        tags.PALETTE: {1: (1, 2, 4, 8), 2: (8,)},
+        tags.SEPARATED: {4: (8, 16)},
+        tags.YCBCR: {3: (8,)},
+        tags.CIELAB: {3: (8,)},
+    }
+    if bits not in known.get(picture.photometric, {}).get(picture.samples, ()):
+        return False
+    colours = 3 if picture.photometric == tags.RGB else 1
+    if picture.photometric in (tags.BLACK_IS_ZERO, tags.RGB, tags.PALETTE):
+        # Four samples of which nothing is said are read as RGBA, as Pillow does.
+        said = len(extra) == picture.samples - colours or (not extra and picture.samples == 4)
+        return said and all(kind in ((0, 2) if picture.photometric == tags.PALETTE else (0, 1, 2)) for kind in extra)
+    return not extra
+
+
+def colours(picture: Picture) -> int:
+    """Samples of a pixel that are colour: extra samples are not, nor inks beyond four."""
+    return {tags.RGB: 3, tags.YCBCR: 3, tags.CIELAB: 3, tags.ICCLAB: 3, tags.SEPARATED: 4}.get(picture.photometric, 1)
+
+
+def is_wide(picture: Picture) -> bool:
+    """Whether the samples have no fixed black and white: they are shown by their range, and are floats until then."""
+    if picture.photometric == tags.CIELAB:
+        return False
+    return picture.sample_format != 1 or picture.bits > 16
+
+
+def channels(picture: Picture) -> int:
+    """Pictures that a band of one plane comes in: 1, or for wide samples one a colour, and one of alpha."""
+    if by_pillow(picture) or not is_wide(picture) or picture.planar == 2:
+        return 1
+    return colours(picture) + picture.has_alpha
+
+
+def planes_wanted(picture: Picture) -> int:
+    """Planes that are read: those of the colours, and that of alpha; 1 where the samples lie together."""
+    return colours(picture) + picture.has_alpha if picture.planar == 2 else 1
+
+
+def _check_samples(picture: Picture) -> None:
+    """ContentError for samples that ``tiff.samples`` cannot unpack."""
+    widths: tuple[int, ...] = (8, 16, 32, 64)
+    if picture.sample_format == 3:
+        widths = (16, 32, 64)
+    elif picture.sample_format == 1 and picture.predictor == 1:
+        widths = (*range(1, 17), 32, 64)
+    if picture.bits not in widths:
+        what = {1: "unsigned", 2: "signed", 3: "float"}[picture.sample_format]
+        raise ContentError("unsupported_feature", f"{what} samples of {picture.bits} bits", bits=picture.bits)
+    if picture.predictor not in (1, 2, 3) or (picture.predictor == 3 and picture.sample_format != 3):
+        raise ContentError("unsupported_feature", f"predictor {picture.predictor}", predictor=picture.predictor)
+    eight = picture.sample_format == 1 and picture.bits <= 16
+    if picture.photometric == tags.YCBCR and not (eight and picture.planar == 2):
+        raise ContentError("unsupported_feature", f"YCbCr samples of {picture.bits} bits", bits=picture.bits)
+    if not eight and picture.photometric in (tags.PALETTE, tags.CIELAB, tags.ICCLAB) and not _signed_lab(picture):
+        raise ContentError(
+            "unsupported_feature",
+            f"{picture.bits}-bit samples of photometric interpretation {picture.photometric}",
+            bits=picture.bits,
+        )
+
+
+def _signed_lab(picture: Picture) -> bool:
+    """Lab whose writer said so of a and b: the bits are those of any other."""
+    return picture.photometric == tags.CIELAB and picture.sample_format == 2 and picture.bits in (8, 16)
 
 
 def read_chunks(picture: Picture, size_bytes: int) -> Reader[Chunks]:

@@ -4,42 +4,48 @@ Each band is decoded, averaged over cells (``Image.reduce``), narrowed to the wa
 rows of that width; the last LANCZOS makes the wanted height. Pillow's own resize works in the same two passes, so
 without cells the result is Pillow's to the bit.
 
-Memory: the wanted width x the reduced height, one band as stored and as decoded. See ``image.estimate``.
+Memory: the wanted width x the reduced height, one band as stored and as decoded. See ``image.estimate``. The work
+may stop between two bands: what is kept then is a checkpoint (``tiff.checkpoint``).
 """
 
 from __future__ import annotations
 
-import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageChops
 
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
-from heavylift.image.narrow import Narrowed, over_white, reduced_band, reducible, stacked
-from heavylift.image.sources import ByteStream, PictureSource
+from heavylift.image.narrow import Narrowed, over_white, reduced_band, stacked
+from heavylift.image.sources import PictureSource
 from heavylift.ranges import Range, drive
 from heavylift.tiff import tags
-from heavylift.tiff.bands import (
-    Group,
-    Path,
-    Shrink,
-    choose_path,
-    group_ranges,
-    groups,
-    strip_ranges,
-)
-from heavylift.tiff.layout import Chunks, Picture
+from heavylift.tiff.bands import Path, Shrink, choose_path, group_ranges, groups
+from heavylift.tiff.checkpoint import Kept, packed, plan_of, unpacked
+from heavylift.tiff.chunks import GroupDecoder, decoded
+from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels, is_wide, planes_wanted
+from heavylift.tiff.pace import Paused
 from heavylift.tiff.rewrap import Field, read_fields, rewrap
+from heavylift.tiff.rows import Place, open_rows
 
-INFLATE_INPUT_BYTES: Final = 256 << 10
+if TYPE_CHECKING:
+    from heavylift.tiff.samples import Unpacker
+
+Band = list[Image.Image]  # one picture, or one of each channel
+Bands = Generator[Band, None, None]
+
+
+def never(done: int) -> bool:
+    """Go on to the end."""
+    return False
 
 
 def raw_mode(picture: Picture) -> tuple[str, str] | None:
     """Pillow's mode and raw mode for uncompressed samples that its unpackers read as they lie; None for others."""
-    if picture.sample_format != 1 or tags.FILL_ORDER in picture.ifd.entries:
+    if picture.sample_format != 1 or picture.fill_order != 1:
         return None
     big = picture.ifd.header.order == ">"
     order = "B" if big else "L"
@@ -72,298 +78,216 @@ def raw_mode(picture: Picture) -> tuple[str, str] | None:
 
 
 def reduce_tiff(
-    source: PictureSource, picture: Picture, chunks: Chunks, shrink: Shrink, out: tuple[int, int]
-) -> Image.Image:
-    """The picture at ``out`` pixels, in mode L, RGB, CMYK, LAB, I or F; alpha is laid over white.
-
-    ContentError where the bytes do not decode. Every byte is read once.
-    """
-    fields = drive(read_fields(picture, source.size_bytes), source.fetch)
-    path = choose_path(picture)
-    planes = []
-    for plane in range(picture.planes if picture.colour_samples != 1 else 1):
-        narrowed = Narrowed(picture.width, picture.height, shrink, out)
-        if path is Path.CHUNKS:
-            _add_groups(narrowed, source, picture, chunks, shrink, fields, plane)
-        else:
-            _add_rows(narrowed, source, picture, chunks, shrink, fields, plane)
-        planes.append(narrowed.finish())
-    return planes[0] if picture.planar == 1 else merged(planes, picture)
-
-
-def merged(planes: list[Image.Image], picture: Picture) -> Image.Image:
-    """Separate planes as one picture."""
-    if len(planes) == 1:
-        return planes[0]
-    if any(plane.mode != "L" for plane in planes):
-        raise ContentError("unsupported_feature", f"separate planes of mode {planes[0].mode}")
-    colours = picture.colour_samples
-    if picture.photometric == tags.SEPARATED and colours >= 4:
-        return Image.merge("CMYK", planes[:4])
-    if picture.photometric not in (tags.RGB, tags.YCBCR) or colours < 3:
-        raise ContentError("unsupported_feature", f"separate planes, photometric {picture.photometric}")
-    if picture.photometric == tags.YCBCR:
-        return Image.merge("YCbCr", planes[:3]).convert("RGB")
-    if picture.has_alpha and len(planes) > 3:
-        mode = "RGBa" if picture.extra_samples[0] == 1 else "RGBA"
-        return over_white(Image.merge(mode, planes[:4]))
-    return Image.merge("RGB", planes[:3])
-
-
-# --- rows: uncompressed strips, and deflate strips inflated as they come ---------------------------------------
-
-
-def _add_rows(
-    narrowed: Narrowed,
     source: PictureSource,
     picture: Picture,
     chunks: Chunks,
     shrink: Shrink,
-    fields: Sequence[Field],
-    plane: int,
-) -> None:
-    fill: Callable[[memoryview], None]
-    if choose_path(picture) is Path.ROWS:
-        fill, close = _strip_filler(source, picture, chunks, plane)
-        coding = tags.NONE
-        mode = raw_mode(picture)
-    else:
-        fill, close = _inflate_filler(source, picture, chunks, plane)
-        coding = tags.NONE if picture.predictor == 1 else 8
-        mode = raw_mode(picture) if picture.predictor == 1 else None
-    row_bytes = picture.row_bytes(picture.width)
-    buffer = bytearray(row_bytes * min(shrink.band_rows, picture.height))
-    invert = picture.photometric == tags.WHITE_IS_ZERO and picture.bits == 16 and picture.planar == 1
-    for y in range(0, picture.height, shrink.band_rows):
-        rows = min(shrink.band_rows, picture.height - y)
-        view = memoryview(buffer)[: rows * row_bytes]
-        fill(view)
-        size = (picture.width, rows)
-        with decoding("TIFF"):
-            if mode is not None:
-                band = Image.frombuffer(mode[0], size, cast(bytearray, view), "raw", mode[1], 0, 1)
-                if invert:
-                    band = ImageChops.invert(band)
-            else:
-                # Undoing predictors is libtiff's work too: the rows travel as deflate that does not compress.
-                data = bytes(view) if coding == tags.NONE else zlib.compress(view, 0)
-                band = _decoded(rewrap(picture, fields, size, size, [data], [0], compression=coding), invert)
-            narrowed.add(reduced_band(band, shrink))
-    close()
+    out: tuple[int, int],
+    *,
+    limits: tuple[float, float] | None = None,
+    checkpoint: bytes | bytearray | None = None,
+    pause: Callable[[int], bool] = never,
+) -> Image.Image:
+    """The picture at ``out`` pixels, in mode L, RGB, CMYK, LAB or F; alpha is laid over white.
+
+    ``limits``: the samples that mean black and white, where wide ones have any. ``checkpoint``: what an earlier call
+    left, of no effect where it is of another plan. ``pause(rows done)`` is asked after every band; Paused where it
+    says so. ContentError where the bytes do not decode. Every byte is read once.
+    """
+    return _Reduction(source, picture, chunks, shrink, out, limits, pause).run(checkpoint)
 
 
-def _decoded(tiff: bytes, invert_16: bool) -> Image.Image:
-    image = Image.open(io.BytesIO(tiff), formats=["TIFF"])
-    image.load()
-    return reducible(image, invert_16=invert_16)
+class _Reduction:
+    def __init__(
+        self,
+        source: PictureSource,
+        picture: Picture,
+        chunks: Chunks,
+        shrink: Shrink,
+        out: tuple[int, int],
+        limits: tuple[float, float] | None,
+        pause: Callable[[int], bool],
+    ) -> None:
+        self._source, self._picture, self._chunks = source, picture, chunks
+        self._shrink, self._out, self._limits, self._pause = shrink, out, limits, pause
+        self._fields: Sequence[Field] = drive(read_fields(picture, source.size_bytes), source.fetch)
+        self._carry: Band = []  # rows that wait for the next band
+        self._place = Place()  # where the next band begins
 
+    def run(self, checkpoint: bytes | bytearray | None) -> Image.Image:
+        picture, plan = self._picture, plan_of(self._picture, self._shrink, self._out)
+        kept = unpacked(checkpoint, plan) if checkpoint else None
+        planes: list[Image.Image] = kept.finished if kept else []
+        for plane in range(kept.plane if kept else 0, planes_wanted(picture)):
+            narrowed = [
+                Narrowed(picture.width, picture.height, self._shrink, self._out) for _ in range(channels(picture))
+            ]
+            self._place, self._carry = Place(), []
+            if kept is not None:
+                self._place, self._carry = kept.place, kept.carry
+                for channel, (images, finished) in zip(narrowed, kept.rows, strict=True):
+                    channel.restore(images, finished)
+                kept = None
+            with closing(self._bands(plane)) as bands:
+                for band in bands:
+                    for channel, image in zip(narrowed, band, strict=True):
+                        channel.add(image)
+                    done = plane * picture.height + self._place.y
+                    if self._place.y < picture.height and self._pause(done):
+                        rows = [(channel.rows(), int(channel.begun)) for channel in narrowed]
+                        raise Paused(done, packed(Kept(plane, self._place, planes, rows, self._carry), plan))
+            planes += [channel.finish() for channel in narrowed]
+        return merged(planes, picture, self._limits)
 
-def _strip_filler(
-    source: PictureSource, picture: Picture, chunks: Chunks, plane: int
-) -> tuple[Callable[[memoryview], None], Callable[[], None]]:
-    """Rows as they lie in uncompressed strips. Strips that were never written give zeros."""
-    stream: ByteStream = source.stream(want for want in strip_ranges(picture, chunks, plane) if want.offset >= 0)
-    counts = chunks.counts
-    if all(counts[plane * picture.down : (plane + 1) * picture.down]):
-        return stream.readinto, stream.close
-    lengths = strip_ranges(picture, chunks, plane)
-    present, left = True, 0
+    def _bands(self, plane: int) -> Bands:
+        """Averaged bands of the picture's width, from the present place on; ``_place`` is behind each."""
+        if choose_path(self._picture) is Path.CHUNKS:
+            return self._group_bands(plane)
+        return self._row_bands(plane)
 
-    def fill(view: memoryview) -> None:
-        nonlocal present, left
-        while view:
-            if not left:
-                strip = next(lengths)
-                present, left = strip.offset >= 0, strip.length
-            take = min(left, len(view))
-            if present:
-                stream.readinto(view[:take])
-            else:
-                view[:take] = bytes(take)
-            left -= take
-            view = view[take:]
+    # --- rows: uncompressed strips, and coded strips that are decoded as they come
 
-    return fill, stream.close
+    def _row_bands(self, plane: int) -> Bands:
+        picture, shrink = self._picture, self._shrink
+        rows = open_rows(self._source, picture, self._chunks, plane, self._place)
+        row_bytes = picture.row_bytes(picture.width)
+        buffer = bytearray(row_bytes * min(shrink.band_rows, picture.height))
+        make = self._row_maker(plane)
+        for y in range(self._place.y, picture.height, shrink.band_rows):
+            count = min(shrink.band_rows, picture.height - y)
+            view = memoryview(buffer)[: count * row_bytes]
+            rows.fill(view)
+            if y + count == picture.height:
+                rows.close()  # what is left of the last strip is proven before its rows are shown
+            with decoding("TIFF"):
+                band = [reduced_band(image, shrink) for image in make(view, count)]
+            self._place = rows.place(y + count)
+            yield band
 
+    def _row_maker(self, plane: int) -> Callable[[memoryview, int], Band]:
+        """From rows as stored, uncompressed, to pictures."""
+        picture, width = self._picture, self._picture.width
+        plain = picture.compression == tags.NONE or picture.predictor == 1
+        mode = raw_mode(picture) if plain else None
+        invert = _inverted_16(picture)
+        if mode is None and not by_pillow(picture):
+            import numpy as np
 
-def _inflate_filler(
-    source: PictureSource, picture: Picture, chunks: Chunks, plane: int
-) -> tuple[Callable[[memoryview], None], Callable[[], None]]:
-    """Rows from deflate strips, inflated as far as the caller's buffer and no further; zeros for strips not written."""
-    indices = range(plane * picture.down, (plane + 1) * picture.down)
-    stream = source.stream(Range(chunks.offsets[i], chunks.counts[i]) for i in indices if chunks.counts[i])
-    strips = iter(indices)
-    scratch = bytearray(INFLATE_INPUT_BYTES)
-    inflater: zlib._Decompress | None = None
-    tail = b""
-    stored_left = rows_left = 0
+            unpacker = self._unpacker()
 
-    def refill() -> None:
-        nonlocal tail, stored_left
-        if not tail and stored_left:
-            piece = memoryview(scratch)[: min(stored_left, INFLATE_INPUT_BYTES)]
-            stream.readinto(piece)
-            stored_left -= len(piece)
-            tail = bytes(piece)
+            def by_numbers(view: memoryview, count: int) -> Band:
+                stored = np.frombuffer(view, np.uint8).reshape(count, -1)
+                values = unpacker.unpacked(stored, width, reverse=picture.compression == tags.NONE)
+                return unpacker.images(values, plane)
 
-    def finish_strip() -> None:
-        """Read on to the stream's checksum, which zlib compares by itself; what follows is passed over."""
-        nonlocal tail, stored_left
-        while inflater is not None and not inflater.eof:
-            refill()
-            if not tail or inflater.decompress(tail, 1):  # no end mark, or more rows than declared: tolerated
-                break
-            tail = inflater.unconsumed_tail
-        _skip(stream, stored_left, scratch)
-        stored_left = 0
+            return by_numbers
 
-    def fill(view: memoryview) -> None:
-        nonlocal inflater, tail, stored_left, rows_left
-        while view:
-            if not rows_left:
-                finish_strip()
-                index = next(strips)
-                rows_left = picture.chunk_bytes(index)
-                stored_left, tail = chunks.counts[index], b""
-                inflater = zlib.decompressobj() if stored_left else None
-            take = min(rows_left, len(view))
-            if inflater is None:
-                view[:take] = bytes(take)
-                got = take
-            else:
-                refill()
-                out = inflater.decompress(tail, take)
-                tail = inflater.unconsumed_tail
-                got = len(out)
-                view[:got] = out
-                if not got and not tail and (inflater.eof or not stored_left):
-                    raise ContentError(
-                        "truncated", f"a deflate strip ends {rows_left} bytes early", missing_bytes=rows_left
-                    )
-            rows_left -= got
-            view = view[got:]
+        def by_raw_mode(view: memoryview, count: int) -> Band:
+            assert mode is not None
+            # The bytes are not written to: what is made of them here is done with before the next rows come.
+            image = Image.frombuffer(mode[0], (width, count), cast(bytearray, view), "raw", mode[1], 0, 1)
+            return [ImageChops.invert(image) if invert else image]
 
-    def guarded(view: memoryview) -> None:
-        with decoding("TIFF"):
-            fill(view)
+        def by_libtiff(view: memoryview, count: int) -> Band:
+            # Undoing predictors is libtiff's work too: the rows travel as deflate that does not compress.
+            data = bytes(view) if plain else zlib.compress(view, 0)
+            size = (width, count)
+            coding = tags.NONE if plain else 8
+            fields = [field for field in self._fields if field.tag != tags.FILL_ORDER or picture.compression == coding]
+            return [decoded(rewrap(picture, fields, size, size, [data], [0], compression=coding), invert)]
 
-    def close() -> None:
-        with decoding("TIFF"):
-            finish_strip()
+        return by_libtiff if mode is None else by_raw_mode
+
+    # --- chunks: whole strips and tiles
+
+    def _group_bands(self, plane: int) -> Bands:
+        picture, chunks, shrink = self._picture, self._chunks, self._shrink
+        first = plane * picture.across * picture.down
+        start = self._place.y
+
+        def wanted() -> Iterator[Range]:
+            for group in groups(picture, shrink, start):
+                yield from group_ranges(group, chunks, first)
+
+        decoder = GroupDecoder(picture, chunks, self._fields, plane, None if by_pillow(picture) else self._unpacker())
+        stream = self._source.stream(wanted())
+        row: Band = []
+        for group in groups(picture, shrink, start):
+            stored = {}
+            for want in group_ranges(group, chunks, first):
+                data = bytearray(want.length)
+                stream.readinto(memoryview(data))
+                stored[(want.offset, want.length)] = data
+            last = group.y + group.height == picture.height
+            with decoding("TIFF"):
+                band = decoder.decode(group, stored)
+                stored.clear()
+                if shrink.carry:
+                    band = self._carried(band, last=last)
+                reduced = [reduced_band(image, shrink) for image in band]
+                del band
+                if group.width < picture.width:
+                    if not row:
+                        width = -(-picture.width // shrink.across)
+                        row = [Image.new(image.mode, (width, image.height)) for image in reduced]
+                    for whole, image in zip(row, reduced, strict=True):
+                        whole.paste(image, (group.x // shrink.across, 0))
+                    if group.x + group.width < picture.width:
+                        continue
+                    reduced, row = row, []
+            self._place = Place(group.y + group.height)
+            if reduced:
+                yield reduced
         stream.close()
 
-    return guarded, close
+    def _carried(self, band: Band, *, last: bool) -> Band:
+        """The band with the rows that were left of the one before, without those that do not fill a cell."""
+        if self._carry:
+            band = [stacked([before, image]) for before, image in zip(self._carry, band, strict=True)]
+            self._carry = []
+        width, height = band[0].size
+        whole = height // self._shrink.down * self._shrink.down
+        if last or whole == height:
+            return band
+        self._carry = [image.crop((0, whole, width, height)) for image in band]
+        return [image.crop((0, 0, width, whole)) for image in band] if whole else []
+
+    def _unpacker(self) -> Unpacker:
+        from heavylift.tiff.samples import Unpacker, read_palette
+
+        palette = drive(read_palette(self._picture, self._source.size_bytes), self._source.fetch)
+        return Unpacker(self._picture, palette)
 
 
-def _skip(stream: ByteStream, count: int, scratch: bytearray) -> None:
-    while count:
-        take = min(count, len(scratch))
-        stream.readinto(memoryview(scratch)[:take])
-        count -= take
+def _inverted_16(picture: Picture) -> bool:
+    """WhiteIsZero in 16 bits, which Pillow does not turn round as it does for 8 bits."""
+    return picture.photometric == tags.WHITE_IS_ZERO and picture.bits == 16 and picture.planar == 1
 
 
-# --- chunks: whole strips and tiles, through libtiff -----------------------------------------------------------
+def merged(planes: list[Image.Image], picture: Picture, limits: tuple[float, float] | None = None) -> Image.Image:
+    """Small planes or channels as one picture."""
+    wide = is_wide(picture) and not by_pillow(picture)
+    if wide and (len(planes) > 1 or picture.photometric == tags.WHITE_IS_ZERO):
+        from heavylift.tiff.samples import shown
 
-
-def _add_groups(
-    narrowed: Narrowed,
-    source: PictureSource,
-    picture: Picture,
-    chunks: Chunks,
-    shrink: Shrink,
-    fields: Sequence[Field],
-    plane: int,
-) -> None:
-    first = plane * picture.across * picture.down
-
-    def wanted() -> Iterator[Range]:
-        for group in groups(picture, shrink):
-            yield from group_ranges(group, chunks, first)
-
-    stream = source.stream(wanted())
-    row: Image.Image | None = None
-    carry: Image.Image | None = None
-    for group in groups(picture, shrink):
-        stored = {}
-        for want in group_ranges(group, chunks, first):
-            data = bytearray(want.length)
-            stream.readinto(memoryview(data))
-            stored[(want.offset, want.length)] = data
-        with decoding("TIFF"):
-            band = _decode_group(picture, group, chunks, first, stored, fields)
-            stored.clear()
-            if shrink.carry:
-                if carry is not None:
-                    band = stacked([carry, band])
-                whole = band.height // shrink.down * shrink.down
-                if group.y + group.height < picture.height:
-                    carry = band.crop((0, whole, band.width, band.height)) if whole < band.height else None
-                    band = band.crop((0, 0, band.width, whole)) if whole < band.height else band
-                    if not whole:
-                        continue
-            reduced = reduced_band(band, shrink)
-            del band
-            if group.width == picture.width:
-                narrowed.add(reduced)
-                continue
-            if row is None:
-                row = Image.new(reduced.mode, (-(-picture.width // shrink.across), reduced.height))
-            row.paste(reduced, (group.x // shrink.across, 0))
-            if group.x + group.width == picture.width:
-                narrowed.add(row)
-                row = None
-    stream.close()
-
-
-def _decode_group(
-    picture: Picture,
-    group: Group,
-    chunks: Chunks,
-    first: int,
-    stored: dict[tuple[int, int], bytearray],
-    fields: Sequence[Field],
-) -> Image.Image:
-    """A group's pixels. Chunks that were never written are left out and show the background."""
-    keys = [(chunks.offsets[first + i], chunks.counts[first + i]) for i in group.chunks]
-    numbers = {key: number for number, key in enumerate(stored)}
-    invert = picture.photometric == tags.WHITE_IS_ZERO and picture.bits == 16 and picture.planar == 1
-    chunk_size = (picture.chunk_width, picture.chunk_height)
-    if all(count for _, count in keys):
-        order = [numbers[key] for key in keys]
-        tiff = rewrap(picture, fields, (group.width, group.height), chunk_size, list(stored.values()), order)
-        return _decoded(tiff, invert)
-    canvas: Image.Image | None = None
-    for position, key in enumerate(keys):
-        if not key[1]:
-            continue
-        row, column = divmod(position, group.across)
-        x, y = column * picture.chunk_width, row * picture.chunk_height
-        size = (min(picture.chunk_width, group.width - x), min(picture.chunk_height, group.height - y))
-        part = _decoded(rewrap(picture, fields, size, chunk_size, [stored[key]], [0]), invert)
-        if canvas is None:
-            canvas = background(part.mode, (group.width, group.height), picture)
-        canvas.paste(part, (x, y))
-    return canvas or background(_empty_mode(picture), (group.width, group.height), picture)
-
-
-def _empty_mode(picture: Picture) -> str:
-    """The mode that a chunk of this picture would have come in."""
-    if picture.planar == 2 or picture.samples == 1:
-        if picture.photometric == tags.PALETTE:
-            return "RGB"
-        if picture.sample_format == 3:
-            return "F"
-        return "L" if picture.bits <= 16 and picture.sample_format == 1 else "I"
+        return shown(planes, picture, limits)
+    if picture.planar == 1:
+        return planes[0]
     if picture.photometric == tags.SEPARATED:
-        return "CMYK"
-    if picture.photometric == tags.CIELAB:
-        return "LAB"
-    if picture.samples_together == 2:
-        return "LA" if picture.has_alpha else "L"
-    return "RGBA" if picture.has_alpha else "RGB"
-
-
-def background(mode: str, size: tuple[int, int], picture: Picture) -> Image.Image:
-    """What sparse chunks show: samples of zero, which is white where zero is white."""
-    white = picture.photometric == tags.WHITE_IS_ZERO and picture.planar == 1
-    return Image.new(mode, size, 255 if white and mode == "L" else 0)
+        return Image.merge("CMYK", planes[:4])
+    if picture.photometric == tags.YCBCR:
+        return Image.merge("YCbCr", planes[:3]).convert("RGB")
+    if picture.photometric in (tags.CIELAB, tags.ICCLAB):
+        return Image.merge("LAB", planes[:3])
+    if picture.photometric == tags.PALETTE:
+        raise ContentError("unsupported_feature", "a palette in separate planes")
+    if picture.photometric == tags.WHITE_IS_ZERO:
+        planes = [ImageChops.invert(planes[0]), *planes[1:]]
+    colours = 3 if picture.photometric == tags.RGB else 1
+    if len(planes) > colours:
+        parts = planes[: colours + 1]
+        image = Image.merge("RGBA" if colours == 3 else "LA", parts)
+        if picture.extra_samples[0] == 1:
+            image = Image.frombytes("RGBa" if colours == 3 else "La", image.size, image.tobytes())
+        return over_white(image)
+    return planes[0] if colours == 1 else Image.merge("RGB", planes[:3])

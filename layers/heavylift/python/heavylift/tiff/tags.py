@@ -50,6 +50,8 @@ DEFLATE: Final = frozenset({8, 32946})
 PACKBITS: Final = 32773
 LZMA: Final = 34925
 ZSTD: Final = 50000
+WEBP: Final = 50001
+JPEG_2000: Final = frozenset({33003, 33005, 34712})  # Aperio's YCbCr and RGB, and the one of libvips and GDAL
 
 COMPRESSION_NAMES: Final[dict[int, str]] = {
     1: "none",
@@ -62,6 +64,9 @@ COMPRESSION_NAMES: Final[dict[int, str]] = {
     8: "deflate",
     32946: "deflate",
     32773: "packbits",
+    33003: "jpeg-2000",
+    33005: "jpeg-2000",
+    34712: "jpeg-2000",
     34887: "lerc",
     34892: "lossy-jpeg",
     34925: "lzma",
@@ -70,8 +75,13 @@ COMPRESSION_NAMES: Final[dict[int, str]] = {
     52546: "jpeg-xl",
 }
 
-# What the libtiff inside Pillow's wheel decodes; others are refused by name before anything is fetched.
-DECODABLE: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000})
+# What the libtiff inside Pillow's wheel decodes, and two codings whose chunks are pictures that Pillow decodes by
+# itself; others are refused by name before anything is fetched.
+DECODABLE: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000, WEBP, *JPEG_2000})
+# Codings of bytes, whatever the samples are; the others know their samples.
+OF_BYTES: Final = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
+# Chunks that are whole pictures of their own.
+PICTURES: Final = frozenset({WEBP, *JPEG_2000})
 
 # Most bytes that one stored byte can become: deflate 258 bytes from 2 bits (RFC 1951), PackBits 128 from 2,
 # LZW one 12-bit code for a string of at most 4,094 bytes. Formats without an entry have no useful bound.
@@ -85,5 +95,6 @@ MASK: Final = 4
 SEPARATED: Final = 5
 YCBCR: Final = 6
 CIELAB: Final = 8
+ICCLAB: Final = 9
 CFA: Final = 32803
 LINEAR_RAW: Final = 34892
