@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from heavylift import dynamo, keys, queue, s3, work
@@ -55,6 +55,7 @@ def take(delivery: Delivery, function_memory_mb: int) -> None:
             result, failure = raw.result, raw.failure
         else:
             result = make_thumbnails(source, found, chosen, delivery.seconds_left, run.resume())
+            failure = result.failure
         _publish(run, result, failure)
     except Unfinished as pause:
         run.keep(pause)
@@ -197,7 +198,7 @@ def _publish(run: _Run, result: ThumbnailResult, failure: ContentError | None) -
         "thumbnails made",
         file_id=record.file_id,
         decision=asdict(result.decision),
-        facts=asdict(result.facts),
+        facts=asdict(replace(result.facts, gps=None)),
         **{name: value for name, value in stage.items() if name != "memory_peak_bytes"},
         **memory_report(),
     )

@@ -54,6 +54,7 @@ class Outcome:
     thumbnails: list[tuple[dict[str, Any], bytes]] = field(default_factory=list)
     memory_peak_bytes: int = 0
     ms: int = 0
+    flaw: ContentError | None = None  # what is broken beside the picture
     checkpoint: bytearray = field(default_factory=bytearray)
     paused_at: int | None = None  # rows that are done, where the work is not
 
@@ -219,6 +220,8 @@ class Child:
             elif kind == b"Z":
                 told = json.loads(payload)
                 outcome.memory_peak_bytes, outcome.ms = told["memory_peak_bytes"], told["ms"]
+                flaw = told.get("flaw")
+                outcome.flaw = ContentError(flaw["code"], flaw["message"], **flaw["facts"]) if flaw else None
                 return True
             elif kind == b"C":
                 outcome.checkpoint += payload

@@ -21,9 +21,18 @@ LZW_BYTES: Final = 20 * MIB  # a piece of 1 MiB as numbers, and up to 9 MiB deco
 MODE_BYTES: Final[dict[str, int]] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 # Formats whose decoder wants all stored bytes at once: as the pipe's pieces and as one string, so twice, but the
 # second copy is gone when the pixels come.
-WHOLE_FILE_FORMATS: Final = frozenset({"WebP", "AVIF", "TIFF", "BigTIFF", "SVS", "OME-TIFF"})
-# Decoder's own buffers, bytes per pixel beside Pillow's: WebP's animation canvases, AVIF's planes.
-DECODER_BYTES: Final[dict[str, float]] = {"WebP": 13.0, "AVIF": 6.0, "GIF": 1.5, "PNG": 0.1, "BMP": 0.1}
+WHOLE_FILE_FORMATS: Final = frozenset({"WebP", "AVIF", "HEIC", "HEIF", "TIFF", "BigTIFF", "SVS", "OME-TIFF"})
+# Decoder's own buffers, bytes per pixel beside Pillow's: WebP's animation canvases, AVIF's planes. HEIC: libheif's
+# planes and picture, of 10 bits or with alpha; of 8 bits it is a third less.
+DECODER_BYTES: Final[dict[str, float]] = {
+    "WebP": 13.0,
+    "AVIF": 6.0,
+    "HEIC": 5.0,
+    "HEIF": 5.0,
+    "GIF": 1.5,
+    "PNG": 0.1,
+    "BMP": 0.1,
+}
 
 
 def mode_bytes(mode: str) -> int:

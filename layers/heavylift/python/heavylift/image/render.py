@@ -91,6 +91,7 @@ class Renderer:
         self._budget = int(self._options["budget_bytes"])
         self._edge = max(self._options["sizes"])
         self._seconds = float(job["seconds"])
+        self.flaw: ContentError | None = None
         self._head = b""
 
     def run(self) -> None:
@@ -132,7 +133,7 @@ class Renderer:
         fetch = self._fetch()
         size = self._size
         structure: TiffStructure = drive(read_tiff(self._detection, size), fetch)
-        main = structure.main
+        main, self.flaw = structure.main, structure.flaw
         refused = _refusal(main)
         level = drive(choose_level(main, structure.directories, self._edge, size), fetch)
         if level is not main and _refusal(level) is not None:
@@ -233,6 +234,7 @@ class Renderer:
         check_seconds(layout.seconds, self._size, self._seconds)
         self._announce(facts, decision)
         whole = decode_rows(self._channel, facts.format, self._head, self._edge, facts.orientation)
+        self.flaw = whole.flaw
         options = self._options
         return finish(
             whole.image,
@@ -271,9 +273,11 @@ class Renderer:
             seconds_left=self._seconds,
             invert_16=invert,
         )
-        if picture is None and whole.orientation != facts.orientation:
+        self.flaw = whole.flaw or self.flaw
+        pages = whole.pages or facts.pages
+        if picture is None and (whole.orientation, pages) != (facts.orientation, facts.pages):
             assert announced is not None
-            self._announce(replace(facts, orientation=whole.orientation), announced)
+            self._announce(replace(facts, orientation=whole.orientation, pages=pages), announced)
         options = self._options
         limits = None
         if picture is not None:
@@ -330,7 +334,8 @@ def main() -> None:
         job = channel.read_job()
         limit_resources(int(job["options"]["budget_bytes"]), int(job["cpu_seconds"]), int(job["parent"]))
         try:
-            Renderer(channel, job, started).run()
+            renderer = Renderer(channel, job, started)
+            renderer.run()
         except Paused as pause:
             channel.send_checkpoint(pause.checkpoint)
             channel.send_json(b"P", {"done": pause.done, "memory_peak_bytes": peak_bytes()})
@@ -342,7 +347,12 @@ def main() -> None:
             _send_error(channel, "TransientError", "out_of_memory", "the decoder ran into its memory limit", {})
             return
         milliseconds = int((time.monotonic() - started) * 1000)
-        channel.send_json(b"Z", {"memory_peak_bytes": peak_bytes(), "ms": milliseconds})
+        flaw = renderer.flaw and {
+            "code": renderer.flaw.code,
+            "message": renderer.flaw.message,
+            "facts": renderer.flaw.facts,
+        }
+        channel.send_json(b"Z", {"memory_peak_bytes": peak_bytes(), "ms": milliseconds, "flaw": flaw})
     except (ParentGone, BrokenPipeError):
         pass
 

@@ -27,7 +27,7 @@ PAUSE_SHARE: Final = 0.2
 SECONDS_MAX: Final = 86_400.0  # no function runs longer; infinity is no JSON
 # Formats that the child decodes; the others are refused here, without starting one.
 OTHER_FORMATS: Final = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "HEIC", "HEIF", "PSD"})
-DECODED_FORMATS: Final = TIFF_FORMATS | {"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "PSD"}
+DECODED_FORMATS: Final = TIFF_FORMATS | OTHER_FORMATS
 
 __all__ = [
     "DECODED_FORMATS",
@@ -100,13 +100,14 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailResult:
-    """What was made, how and at what cost."""
+    """What was made, how and at what cost. ``failure``: what is broken in the file beside the picture shown."""
 
     facts: ImageFacts
     decision: Decision
     thumbnails: tuple[Thumbnail, ...]
     child_memory_peak_bytes: int
     ms: int
+    failure: ContentError | None = None
 
 
 def make_thumbnails(
@@ -167,4 +168,5 @@ def make_thumbnails(
         ),
         outcome.memory_peak_bytes,
         int((time.monotonic() - started) * 1000),
+        outcome.flaw,
     )
