@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from heavylift.tables.encodings import bom_of
 from heavylift.tables.local import unpacked_head
 from heavylift.tables.names import announced_by_name
+from heavylift.tables.pieces import Piece, walk
 from heavylift.tables.planning import compression_of, plan_for
 from heavylift.tables.rules import parse_rules
 from heavylift.tables.run import Run, resumed
@@ -58,6 +60,67 @@ def report_in_slices(data: bytes, name: str, rules: Any, cuts: Sequence[int], bl
             assert at <= cut or bom_of(data, run.plan.encoding)
         else:
             at = max(at, cut) if run.resumable else cut
+    run.end()
+    return run.report({"name": name, "size": len(data)}) | {"all": run.error_lines().decode()}
+
+
+def found_in_pieces(data: bytes, run: Run, rules: Any, piece_bytes: int, block: int, workers: int) -> dict[int, Any]:
+    """What readers of every piece but the first lay down, ``workers`` of them at once; each as JSON."""
+    seed = run.seed()
+    if seed is None:
+        return {}
+    seed = json.loads(json.dumps(seed))
+
+    def read(number: int) -> Any:
+        start = number * piece_bytes
+        piece = Piece(seed, parse_rules(rules), start)
+        for part in pieces(data[start - 1 : start + piece_bytes], block):
+            piece.feed(part)
+        return json.loads(json.dumps(piece.found()))
+
+    numbers = range(1, -(-len(data) // piece_bytes))
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(numbers, pool.map(read, numbers), strict=True))
+
+
+def report_in_pieces(
+    data: bytes,
+    name: str,
+    rules: Any,
+    piece_bytes: int,
+    *,
+    block: int = 0,
+    workers: int = 1,
+    lost: Callable[[int], bool] = lambda number: False,
+    killed: Callable[[int], bool] = lambda number: False,
+) -> dict[str, Any]:
+    """As report_of: read in pieces, of which some findings are ``lost``, by a run that may be ``killed`` before any
+    piece and made anew from its checkpoint."""
+    run = started(data, name, rules)
+    first = min(len(data), piece_bytes)
+    for part in pieces(data[:first], block):
+        run.feed(part)
+    there = found_in_pieces(data, run, rules, piece_bytes, block, workers)
+    kills = {number for number in there if killed(number)}
+    at = first
+
+    def feed(start: int, end: int) -> None:
+        for part in pieces(data[start:end], block):
+            run.feed(part)
+
+    def load(number: int) -> Any:
+        if number in kills:
+            kills.discard(number)
+            raise InterruptedError
+        return [] if lost(number) else there.get(number, [])
+
+    while True:
+        try:
+            walk(run, at, len(data), piece_bytes, feed, load)
+            break
+        except InterruptedError:
+            run = resumed(parse_rules(rules), json.loads(json.dumps(run.checkpoint())))
+            at = run.offset if run.offset or not bom_of(data, run.plan.encoding) else 0
     run.end()
     return run.report({"name": name, "size": len(data)}) | {"all": run.error_lines().decode()}
 

@@ -196,7 +196,7 @@ def test_larger_files_read_alike_at_the_borders_of_every_block() -> None:
 
     assert whole["counts"] == {"missing-cell": 1}
     assert whole["records"] == 60_000
-    assert 2_000 < whole["statistics"]["sampled_records"] < 40_000
+    assert 1_000 < whole["statistics"]["sampled_records"] < 40_000
     for size in (4_096, 65_537, 1 << 20):
         assert report_of(data, block=size) == whole
     assert report_in_slices(data, "x.csv", None, [100_000, 1_500_000, 3_000_001], 50_000) == whole

@@ -32,7 +32,9 @@ CODES: Final[dict[str, Code]] = {
         Code("number-out-of-range", "record", "JSONL, JSON", "A number that no finite double can hold."),
         Code("duplicate-key", "record", "JSONL, JSON", "A member name twice in one object (`duplicate_members`)."),
         Code("schema", "record", "JSONL, JSON", "A value that the JSON Schema does not allow."),
-        Code("record-too-complex", "record", "JSONL, JSON", "Too many values to judge by a schema in bounded memory."),
+        Code(
+            "record-too-complex", "record", "JSONL, JSON, CSV", "Too large to be judged by a schema in bounded memory."
+        ),
         Code("stray-quote", "record", "CSV", "A quote inside a cell that does not begin with one."),
         Code("text-after-quote", "record", "CSV", "Text between a closing quote and the next delimiter."),
         Code("unterminated-quote", "record", "CSV", "A quoted cell that never ends; reading goes on at the next line."),

@@ -11,24 +11,20 @@ import io
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any
 
-from heavylift.tables.bounds import BLOCK_BYTES, COLUMNS_MAX, FIELD_NAME_LENGTH, RECORD_BYTES, ROWS_BYTES
+from heavylift.tables.bounds import BLOCK_BYTES, COLUMNS_MAX, LONG_ROW_BYTES, RECORD_BYTES, ROWS_BYTES
+from heavylift.tables.csv_columns import Columns
 from heavylift.tables.csv_syntax import Fault, Grammar, Row
 from heavylift.tables.dialect import Dialect
-from heavylift.tables.faults import Keys, suspects, text_faults
+from heavylift.tables.faults import Keys, suspects
 from heavylift.tables.rules import Rules
-from heavylift.tables.statistics import Statistics
-from heavylift.tables.table_schema import Field, Plan, TableSchema, bind, parse_table_schema
 from heavylift.tables.tally import Tally
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-_NUMERIC: Final = frozenset("0123456789+-.,eE% ")
 
 
 class CsvRows:
     """``feed`` UTF-8, then ``end``. ``state`` is plain JSON and holds no data: what follows ``tally.offset`` is fed
-    again to whoever goes on from it. Memory: three times ``max_record_bytes``, two blocks, the keys."""
+    again to whoever goes on from it. Memory: twice ``max_record_bytes``, two blocks, the keys."""
 
     def __init__(self, rules: Rules, tally: Tally, dialect: Dialect, state: Mapping[str, Any] | None = None) -> None:
         if csv.field_size_limit() < RECORD_BYTES:
@@ -46,24 +42,44 @@ class CsvRows:
         self._skipping: bool = state.get("skipping", False)
         self._blank: list[int] | None = state.get("blank")
         self._headless: bool = state.get("headless", False)
-        self.statistics = Statistics(state.get("statistics"))
-        self._schema: TableSchema | None = parse_table_schema(rules.schema) if rules.is_table_schema else None
-        self._labels: list[str] | None = None
-        self._plan = Plan(())
-        self._key_columns: list[tuple[str, list[int]]] = []
-        self.keys = Keys(())
-        if state.get("labels") is not None:
-            self._settle(state["labels"], state["keys"])
+        self._columns = Columns(rules, tally, dialect, self._grammar, state)
+        self.statistics = self._columns.statistics
+
+    @property
+    def keys(self) -> Keys:
+        return self._columns.keys
 
     def state(self) -> dict[str, Any]:
         return {
             "skipping": self._skipping,
             "blank": self._blank,
             "headless": self._headless,
-            "labels": self._labels,
-            "statistics": self.statistics.state(),
-            "keys": self.keys.state(),
+            **self._columns.state(),
         }
+
+    def fresh(self) -> dict[str, Any] | None:
+        """The state of a pass that begins at a row far from the file's beginning. None: the header is not read yet."""
+        return None if self._columns.labels is None else {"labels": self._columns.labels}
+
+    def absorb(self, state: Mapping[str, Any], lines_before: int, records_before: int) -> None:
+        """Take up what another pass found in the rows from here on. Asked before: ``composable``."""
+        blank = state["blank"]
+        self._blank = [blank[0], blank[1] + lines_before, blank[2] + records_before] if blank is not None else None
+        self._skipping = state["skipping"]
+        self.statistics.absorb(state["statistics"])
+
+    def composable(self, state: Mapping[str, Any], offset: int) -> bool:
+        """Whether ``absorb`` would answer what reading the rows from ``offset`` on does."""
+        if self._columns.labels is None or self._columns.keyed or self._skipping or self._comment:
+            return False
+        return self.statistics.composable(state["statistics"], offset)
+
+    def settle(self) -> None:
+        """Judge all rows that are whole: some may wait for more, which is cheaper."""
+        if self._tail and not self._tally.stopped_by:
+            whole = bytes(self._tail)
+            self._tail = bytearray()
+            self._work(whole, False)
 
     def feed(self, data: bytes) -> None:
         for at in range(0, len(data), BLOCK_BYTES):
@@ -81,20 +97,18 @@ class CsvRows:
                 continue
             self._tail_breaks = True
             if len(self._tail) >= self._try_at:
-                whole = bytes(self._tail)
-                self._tail.clear()
-                self._work(whole, False)
+                self.settle()
 
     def end(self) -> None:
         if self._tail and not self._tally.stopped_by:
             whole = bytes(self._tail)
-            self._tail.clear()
+            self._tail = bytearray()
             self._work(whole, True)
         if self._blank is not None and not self._tally.stopped_by:
             self._tally.warn("trailing-blank-line")
             self._tally.records -= 1
         self._blank = None
-        if self._labels is None and self._headless and not self._tally.stopped_by:
+        if self._columns.labels is None and self._headless and not self._tally.stopped_by:
             self._tally.file_fault("blank-header", "There is no header.")
 
     # --- blocks ----------------------------------------------------------------------------------------------
@@ -112,7 +126,7 @@ class CsvRows:
                 self._skipping = end < 0
                 at = stop
                 continue
-            if self._labels is not None and self._blank is None and not self._comment:
+            if self._columns.labels is not None and self._blank is None and not self._comment:
                 if bad is None:
                     bad = suspects(buf)
                 end = self._clean_end(buf, at, bad)
@@ -130,7 +144,6 @@ class CsvRows:
 
     def _clean_end(self, buf: bytes, at: int, bad: list[int]) -> int:
         """Where the clean rows from ``at`` on end, as far as one pattern sees."""
-        labels = self._labels or ()
         stop = min(len(buf), at + ROWS_BYTES)
         if bad:
             index = bisect_left(bad, at)
@@ -141,12 +154,12 @@ class CsvRows:
                 stop = min(stop, bad[index])
         if self._rules.max_record_bytes < stop - at:
             return at if self._rules.max_record_bytes < BLOCK_BYTES else self._short_rows(buf, at, stop)
-        found = self._grammar.rows(len(labels)).match(buf, at, stop)
+        found = self._grammar.rows(self._columns.width).match(buf, at, stop)
         return found.end() if found else at
 
     def _short_rows(self, buf: bytes, at: int, stop: int) -> int:
         """Clean rows that are not too long: a long tail may hold one that is."""
-        row = self._grammar.row(len(self._labels or ()))
+        row = self._grammar.row(self._columns.width)
         while found := row.match(buf, at, stop):
             if found.end() - at > self._rules.max_record_bytes:
                 break
@@ -155,31 +168,30 @@ class CsvRows:
 
     def _region(self, buf: bytes, at: int, end: int) -> int:
         """Rows without a fault in their syntax; the place after them, or after the row that stopped the pass."""
-        tally, statistics = self._tally, self.statistics
+        tally, statistics, columns = self._tally, self.statistics, self._columns
         quoted = bool(self._quote) and buf.find(self._quote, at, end) >= 0
-        first = tally.offset
-        plain = tally.width is len
-        sample_at = statistics.next_at(first)
-        if not self._needs_cells and plain and sample_at > first:
-            while True:
-                # From one row of the sample to the next.
-                stop = self._row_from(buf, at, end, sample_at - tally.offset, quoted)
+        at_once = (columns.all_good is not None and columns.width > 1) or not columns.needs_cells
+        if columns.keyed or not at_once or tally.width is not len:
+            return self._cells(buf, at, end, quoted)
+        while at < end and not tally.stopped_by:
+            # From one row of the sample to the next.
+            sample_at = statistics.next_at(tally.offset)
+            if sample_at <= tally.offset:
+                at = self._cells(buf, at, self._row_end(buf, at, end) if sample_at else end, quoted)
+                continue
+            stop = self._row_from(buf, at, end, sample_at - tally.offset, quoted)
+            if columns.all_good is None:
                 rows = self._count(buf, at, stop, quoted)
-                tally.records += rows
-                tally.move(buf[at:stop], self._newline)
-                at = stop
-                if at >= end:
-                    return end
-                after = self._row_end(buf, at, end)
-                statistics.due(tally.offset)
-                self._sample(buf[at:after], quoted)
-                tally.records += 1
-                tally.move(buf[at:after], self._newline)
-                at = after
-                if at >= end:
-                    return end
-                sample_at = statistics.next_at(tally.offset)
-        return self._cells(buf, at, end, quoted)
+            else:
+                cut = list(self._rows_of(buf[at:stop].decode("utf-8"), quoted))
+                if not columns.all_good(cut):
+                    at = self._cells(buf, at, stop, quoted)
+                    continue
+                rows = len(cut)
+            tally.records += rows
+            tally.move(buf[at:stop], self._newline)
+            at = stop
+        return at
 
     def _row_from(self, buf: bytes, at: int, end: int, ahead: int, quoted: bool) -> int:
         """The first row that begins ``ahead`` bytes after ``at`` or later; ``end`` if none does."""
@@ -189,12 +201,12 @@ class CsvRows:
             found = buf.find(self._newline, at + ahead - 1, end)
             return end if found < 0 else found + 1
         wanted = at + ahead
-        before = self._grammar.rows(len(self._labels or ())).match(buf, at, wanted)
+        before = self._grammar.rows(self._columns.width).match(buf, at, wanted)
         last = before.end() if before else at
         return last if last == wanted else self._row_end(buf, last, end)
 
     def _row_end(self, buf: bytes, at: int, end: int) -> int:
-        found = self._grammar.row(len(self._labels or ())).match(buf, at, end)
+        found = self._grammar.row(self._columns.width).match(buf, at, end)
         return found.end() if found else end
 
     def _count(self, buf: bytes, at: int, end: int, quoted: bool) -> int:
@@ -204,10 +216,6 @@ class CsvRows:
         # Inside quotes stands every second piece.
         pieces = buf[at:end].split(self._quote)
         return breaks - b"".join(pieces[1::2]).count(self._newline)
-
-    def _sample(self, row: bytes, quoted: bool) -> None:
-        for cells in self._rows_of(row.decode("utf-8"), quoted):
-            self.statistics.row(cells)
 
     def _rows_of(self, text: str, quoted: bool) -> Iterable[list[str]]:
         """The cells of clean rows."""
@@ -235,7 +243,7 @@ class CsvRows:
         rows = self._rows_of(buf[at:end].decode("utf-8"), quoted)
         done, told = 0, at  # rows told to the tally, and the place after them
         sample_at = statistics.next_at(tally.offset)
-        good, keyed = self._good, bool(self._key_columns)
+        good, keyed = self._columns.good, self._columns.keyed
         last = len(starts) - 1
         for index, row in enumerate(rows):
             if not row:
@@ -253,7 +261,7 @@ class CsvRows:
                 tally.move(buf[told:start], newline)
                 told, done = stop, index + 1
                 before = tally.record_errors
-                self._judge_cells(buf[start:stop].rstrip(b"\r\n"), row, None, faulty)
+                self._columns.judge(buf[start:stop].rstrip(b"\r\n"), row, None, faulty)
                 faulty = tally.record_errors > before
                 if faulty:
                     tally.bad_record()
@@ -273,7 +281,7 @@ class CsvRows:
     def _starts(self, buf: bytes, at: int, end: int, quoted: bool) -> list[int]:
         """Where the rows of a clean region begin."""
         if quoted:
-            return [match.start() for match in self._grammar.row(len(self._labels or ())).finditer(buf, at, end)]
+            return [match.start() for match in self._grammar.row(self._columns.width).finditer(buf, at, end)]
         lines = buf[at:end].split(self._newline)
         lines.pop()
         starts = list(accumulate((len(line) + 1 for line in lines), initial=at))
@@ -326,9 +334,9 @@ class CsvRows:
     def _broken_row(self, data: bytes, faults: Sequence[Fault], whole: bytearray | None = None) -> None:
         """A row of which no cells are known; ``data`` is what it took, or the beginning of ``whole``."""
         tally = self._tally
-        if not self._flush_blank():
+        if not self.flush_blank():
             return
-        header = self._labels is None and self._dialect.header
+        header = self._columns.labels is None and self._dialect.header
         if not header:
             self.statistics.due(tally.offset)
         for fault in faults:
@@ -340,7 +348,7 @@ class CsvRows:
                 newline=self._newline,
                 header=header,
                 field_number=None if fault.code == "record-too-long" else fault.cell + 1,
-                field=None if fault.code == "record-too-long" else self._label(fault.cell),
+                field=None if fault.code == "record-too-long" else self._columns.label(fault.cell),
             )
         if header:
             self._headless = True
@@ -359,20 +367,22 @@ class CsvRows:
     def _whole_row(self, buf: bytes, at: int, row: Row) -> None:
         tally = self._tally
         content, line_break = buf[at : at + row.content_end], buf[at + row.content_end : at + row.end]
-        if not self._flush_blank():
+        if not self.flush_blank():
             return
-        if self._labels is None:
+        if self._columns.labels is None:
             if row.blank and row.ended:
                 self._headless = True
                 self._pass(content, line_break)
                 return
-            if not self._begin(content, row):
+            if self._headless and self._dialect.header and len(row.cells) <= COLUMNS_MAX:
+                tally.file_fault("blank-header", "The first line is no header.")
+            if not self._columns.begin(content, row):
                 self._pass(content, line_break)
                 return
             if self._dialect.header:
                 self._pass(content, line_break)
                 return
-        width = len(self._labels or ())
+        width = self._columns.width
         if row.blank and width != 1:
             self._blank = [tally.offset, tally.line, tally.records]
             tally.records += 1
@@ -380,54 +390,21 @@ class CsvRows:
             return
         sampled = self.statistics.due(tally.offset)
         before = tally.record_errors
-        if not self._row_faults(content, row, width):
-            cells = [value.decode("utf-8") for _, _, value in row.cells[:width]]
-            self._judge_cells(content, cells, row, True)
-            if sampled and tally.record_errors == before and len(row.cells) == width:
-                self.statistics.row(cells)
+        if not self._columns.row_faults(content, row, width):
+            if len(content) > LONG_ROW_BYTES:
+                self._columns.judge_long(content, row)
+            else:
+                cells = [row.text(content, index, self._quote) for index in range(min(width, len(row.cells)))]
+                self._columns.judge(content, cells, row, True)
+                if sampled and tally.record_errors == before and len(row.cells) == width:
+                    self.statistics.row(cells)
         if tally.record_errors > before:
             tally.bad_record()
         else:
             tally.records += 1
         self._pass(content, line_break)
 
-    def _row_faults(self, content: bytes, row: Row, width: int, header: bool = False) -> bool:
-        """Tell what is wrong with the row's text and syntax, and with its width; True: its cells are in doubt."""
-        tally, newline = self._tally, self._newline
-        doubtful = text_faults(tally, content, newline, header)
-        for fault in row.faults:
-            tally.fault(
-                fault.code,
-                fault.message,
-                content,
-                fault.at,
-                newline=newline,
-                field_number=fault.cell + 1,
-                field=self._label(fault.cell),
-                header=header,
-            )
-            doubtful = True
-        if header:
-            return doubtful
-        many = len(row.cells)
-        if many < width:
-            words = f"The row has {many} of {width} cells."
-            tally.fault(
-                "missing-cell",
-                words,
-                content,
-                len(content),
-                newline=newline,
-                field_number=many + 1,
-                field=self._label(many),
-                shown=content[-200:],
-            )
-        elif many > width:
-            words = f"The row has {many} cells, {many - width} more than the header."
-            tally.fault("extra-cell", words, content, row.cells[width][0], newline=newline, field_number=width + 1)
-        return doubtful
-
-    def _flush_blank(self) -> bool:
+    def flush_blank(self) -> bool:
         """A blank line that something follows is an error of its own; False: it was one too many."""
         if self._blank is None:
             return True
@@ -440,164 +417,3 @@ class CsvRows:
         tally.bad_record()
         tally.offset, tally.line, tally.records = now
         return tally.stopped_by is None
-
-    # --- header and cells ------------------------------------------------------------------------------------
-
-    def _begin(self, content: bytes, row: Row) -> bool:
-        """Take the first row as the header, or as the measure of those without one. False: it is too wide."""
-        tally, newline = self._tally, self._newline
-        many = len(row.cells)
-        if many > COLUMNS_MAX:
-            tally.fault(
-                "too-many-columns",
-                f"{many} columns; {COLUMNS_MAX} are the most.",
-                content,
-                row.cells[COLUMNS_MAX][0],
-                newline=newline,
-            )
-            tally.stopped_by = "too_many_columns"
-            return False
-        if not self._dialect.header:
-            names = [one.name for one in self._schema.fields] if self._schema else []
-            width = max(many, len(names)) if names else many
-            self._settle([*names, *(f"column{n}" for n in range(len(names) + 1, width + 1))][:width], None)
-            self._check_keys()
-            return True
-        if self._headless:
-            tally.file_fault("blank-header", "The first line is no header.")
-        self._row_faults(content, row, many, header=True)
-        labels = [value.decode("utf-8", "backslashreplace") for _, _, value in row.cells]
-        seen: dict[str, int] = {}
-        for index, label in enumerate(labels):
-            place = {"newline": newline, "field_number": index + 1}
-            at = row.cells[index][0]
-            if not label.strip():
-                tally.fault("blank-label", "The column has no name.", content, at, **place)  # type: ignore[arg-type]
-            elif label in seen:
-                words = f"Column {seen[label] + 1} has this name already."
-                tally.fault("duplicate-label", words, content, at, field=label, **place)  # type: ignore[arg-type]
-            seen.setdefault(label, index)
-        if self._schema is not None:
-            for code, words, index in bind(self._schema, labels, many)[1]:
-                inside = index < many
-                tally.fault(
-                    code,
-                    words,
-                    content,
-                    row.cells[index][0] if inside else len(content),
-                    newline=newline,
-                    field_number=index + 1,
-                    field=labels[index] if inside else None,
-                    shown=content[:200],
-                )
-        self._settle(labels, None)
-        self._check_keys()
-        return True
-
-    def _settle(self, labels: list[str], keys: Any) -> None:
-        """Bind the schema, the keys and the statistics to the columns."""
-        self._labels = labels
-        width = len(labels)
-        if self._schema is not None:
-            self._plan = bind(self._schema, labels if self._dialect.header else None, width)[0]
-        listed: list[tuple[str, tuple[str, ...]]] = [("unique-error", names) for names in self._rules.unique_keys]
-        if self._schema is not None:
-            listed += [("unique-error", names) for names in self._schema.unique_keys]
-            if self._schema.primary_key:
-                listed.append(("primary-key", self._schema.primary_key))
-        names_of = [one.name if one else labels[i] for i, one in enumerate(self._plan.columns)] or labels
-        known = [(code, names) for code, names in listed if all(name in names_of for name in names)]
-        self.keys = Keys([names for _, names in known], keys)
-        self._key_columns = [(code, [names_of.index(name) for name in names]) for code, names in known]
-        if not self.statistics.total_columns:
-            shown: dict[str, int] = {}
-            unlike = []
-            for label in labels:
-                shown[label] = shown.get(label, 0) + 1
-                unlike.append((label if shown[label] == 1 else f"{label} ({shown[label]})")[:FIELD_NAME_LENGTH])
-            self.statistics.label(unlike)
-        self._good = self._row_check()
-        self._needs_cells = self._good is not None or bool(self._key_columns)
-
-    def _check_keys(self) -> None:
-        known = set(self.keys.names)
-        for names in self._rules.unique_keys:
-            if names not in known:
-                absent = ", ".join(name for name in names if name not in (self._labels or ()))
-                self._tally.file_fault("missing-label", f"unique_keys names {absent}; there is no such column.")
-
-    def _row_check(self) -> Any:
-        """Whether all cells of a row are good, as one function; None: all rows are."""
-        check = self._plan.row_check()
-        if self._rules.formula_cells == "allow":
-            return check
-        if check is None:
-            return lambda row: not any(map(is_formula, row))
-        return lambda row: check(row) and not any(map(is_formula, row))
-
-    def _judge_cells(self, content: bytes, cells: list[str], row: Row | None, doubtful: bool) -> None:
-        """Tell what the schema and the rules have against the cells of a row that is sound (``doubtful``: something,
-        perhaps); take up its keys."""
-        tally, newline = self._tally, self._newline
-        formulas = self._rules.formula_cells
-        place = row
-        for index, cell in enumerate(cells if doubtful else ()):
-            field: Field | None = self._plan.columns[index] if index < len(self._plan.columns) else None
-            found = field.faults(cell) if field is not None else []
-            if formulas != "allow" and is_formula(cell):
-                if formulas == "warn":
-                    tally.warn("formula-cell")
-                else:
-                    found = [*found, ("formula-cell", "A spreadsheet would run this cell as a formula.")]
-            for code, said in found:
-                if place is None:
-                    place = self._grammar.read(content, 0, True)
-                start, end, _ = place.cells[index] if place else (0, 0, b"")
-                tally.fault(
-                    code,
-                    said,
-                    content,
-                    start,
-                    newline=newline,
-                    field_number=index + 1,
-                    field=self._label(index),
-                    shown=content[start : min(end, start + 200)] or content[:200],
-                )
-        if len(cells) < len(self._labels or ()):
-            return
-        for number, (code, columns) in enumerate(self._key_columns):
-            parts = [cells[column] for column in columns]
-            empty = [part == "" or self._is_missing(column, part) for part, column in zip(parts, columns, strict=True)]
-            words: str | None = None
-            if code == "primary-key" and any(empty):
-                words = "A primary key is empty."
-            elif all(empty):
-                continue
-            elif self.keys.add(number, parts):
-                words = f"The key {', '.join(self.keys.names[number])} was in an earlier row."
-            if words is not None:
-                if place is None:
-                    place = self._grammar.read(content, 0, True)
-                tally.fault(
-                    code,
-                    words,
-                    content,
-                    place.cells[columns[0]][0] if place else 0,
-                    newline=newline,
-                    field_number=columns[0] + 1,
-                    field=", ".join(self.keys.names[number]),
-                    shown=content[:200],
-                )
-
-    def _is_missing(self, column: int, text: str) -> bool:
-        field = self._plan.columns[column] if column < len(self._plan.columns) else None
-        return field is not None and text in field.missing
-
-    def _label(self, index: int) -> str | None:
-        labels = self._labels
-        return labels[index] if labels is not None and index < len(labels) else None
-
-
-def is_formula(cell: str) -> bool:
-    """A cell that spreadsheet programs run (OWASP, "CSV Injection"); a plain number is none."""
-    return cell.startswith(_FORMULA) and (cell[0] not in "+-" or not _NUMERIC.issuperset(cell))

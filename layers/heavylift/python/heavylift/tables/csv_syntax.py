@@ -26,11 +26,12 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Row:
     """``content_end`` and ``end``: where its content and its line break end, from its beginning. ``cells``: (start,
-    end, value). ``ended``: a line break was there. ``open_at``: the opening quote of a cell that did not end."""
+    end, whether quotes are around it). ``ended``: a line break was there. ``open_at``: the opening quote of a cell that
+    did not end."""
 
     content_end: int
     end: int
-    cells: tuple[tuple[int, int, bytes], ...]
+    cells: tuple[tuple[int, int, bool], ...]
     faults: tuple[Fault, ...]
     ended: bool
     open_at: int | None = None
@@ -38,6 +39,15 @@ class Row:
     @property
     def blank(self) -> bool:
         return self.content_end == 0
+
+    def value(self, content: bytes, index: int, quote: bytes) -> bytes:
+        """What the cell holds; ``content`` is the row's."""
+        start, end, quoted = self.cells[index]
+        return content[start + 1 : end - 1].replace(quote + quote, quote) if quoted else content[start:end]
+
+    def text(self, content: bytes, index: int, quote: bytes) -> str:
+        """The same as a text; what is no UTF-8 is shown as such."""
+        return self.value(content, index, quote).decode("utf-8", "backslashreplace")
 
 
 class Grammar:
@@ -50,10 +60,10 @@ class Grammar:
         quoted = q + rb"[^" + q + rb"]*+(?:" + q + q + rb"[^" + q + rb"]*+)*+" + q
         self._field = rb"(?:" + quoted + rb"|" + bare + rb")" if quote else bare
         self._break = rb"\r?\n" if newline == b"\n" else rb"\r"
-        self._quoted = re.compile(quoted) if quote else None
+        # One cell may hold millions of doubled quotes, and each repeat of a pattern is remembered: so many at once.
+        self._inside = re.compile(rb"(?:[^" + q + rb"]*+" + q + q + rb"){1,10000}+") if quote else None
         # A bare cell that is not as it should be goes on to the delimiter or line break.
         self._loose = re.compile(rb"[^" + d + newline + rb"]*+")
-        self._doubled = quote + quote
         self._patterns: dict[tuple[int, bool], re.Pattern[bytes]] = {}
 
     def row(self, width: int) -> re.Pattern[bytes]:
@@ -80,27 +90,22 @@ class Grammar:
 
         A cell that opens a quote and never ends (``open_at``) takes everything up to the end of ``buf``.
         """
-        cells: list[tuple[int, int, bytes]] = []
+        cells: list[tuple[int, int, bool]] = []
         faults: list[Fault] = []
         size, pos = len(buf) if stop_at is None else stop_at, at
         while True:
             start = pos
-            faulty = False
-            value: bytes | None = None
+            faulty = quoted = False
             if self.quote and buf.startswith(self.quote, pos, size):
-                match = self._quoted.match(buf, pos, size) if self._quoted else None
-                if match is None or (match.end() >= size and not final):
-                    if not final:
-                        return None
-                    if match is None:
-                        cells.append((start - at, size - at, b""))
-                        faults.append(
-                            Fault("unterminated-quote", start - at, len(cells) - 1, "A quoted cell never ends.")
-                        )
-                        return Row(size - at, size - at, tuple(cells), tuple(faults), False, start - at)
-                assert match is not None
-                pos = match.end()
-                value = buf[start + 1 : pos - 1].replace(self._doubled, self.quote)
+                closing = self._closing(buf, pos + 1, size)
+                if (closing < 0 or closing + 1 >= size) and not final:
+                    return None
+                if closing < 0:
+                    cells.append((start - at, size - at, False))
+                    faults.append(Fault("unterminated-quote", start - at, len(cells) - 1, "A quoted cell never ends."))
+                    return Row(size - at, size - at, tuple(cells), tuple(faults), False, start - at)
+                pos = closing + 1
+                quoted = True
                 if pos < size and not self._closes(buf, pos, size):
                     if buf[pos : pos + 1] == b"\r" and pos + 1 >= size and not final:
                         return None
@@ -109,7 +114,7 @@ class Grammar:
                             "text-after-quote", pos - at, len(cells), "Text stands between a closing quote and the end."
                         )
                     )
-                    faulty, value = True, None
+                    faulty, quoted = True, False
             loose = self._loose.match(buf, pos, size)
             stop = loose.end() if loose else pos
             if stop >= size and not final:
@@ -119,18 +124,22 @@ class Grammar:
             if ended and self.newline == b"\n" and stop > pos and buf[stop - 1] == 0x0D:
                 end = stop - 1
             piece = buf[pos:end]
-            if value is None:
-                value = buf[start:end]
             if piece and not faulty:
                 self._bare_faults(piece, pos - at, len(cells), faults)
             elif piece:
                 self._stray_newlines(piece, pos - at, len(cells), faults)
-            cells.append((start - at, end - at, value))
+            cells.append((start - at, end - at, quoted))
             if stop >= size:
                 return Row(end - at, stop - at, tuple(cells), tuple(faults), False)
             pos = stop + 1
             if ended:
                 return Row(end - at, pos - at, tuple(cells), tuple(faults), True)
+
+    def _closing(self, buf: bytes, pos: int, size: int) -> int:
+        """Where the quote lies that ends the cell whose content begins at ``pos``; -1: not before ``size``."""
+        while self._inside is not None and (found := self._inside.match(buf, pos, size)):
+            pos = found.end()
+        return buf.find(self.quote, pos, size)
 
     def _closes(self, buf: bytes, pos: int, size: int) -> bool:
         """Whether a delimiter or the line break follows a closing quote."""

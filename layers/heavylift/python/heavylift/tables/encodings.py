@@ -31,8 +31,13 @@ def exact_name(head: bytes, asked: str | None) -> str | None:
 
 
 def _utf_16_width(text: bytes | bytearray) -> int:
-    decoded = text.decode("utf-8", "surrogatepass") if b"\xff" not in text else text.decode("utf-8", "replace")
-    return 2 * len(decoded) + 2 * sum(1 for c in decoded if c > "\uffff") - text.count(b"\xff")
+    """Half a surrogate's three bytes count for nothing; each FF at the end is a byte that made no character."""
+    body = text.rstrip(b"\xff")
+    try:
+        decoded = body.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        decoded = body[: error.start].decode("utf-8", "surrogatepass")
+    return 2 * len(decoded) + 2 * sum(1 for c in decoded if c > "\uffff") + len(text) - len(body)
 
 
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))

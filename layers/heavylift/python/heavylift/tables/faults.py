@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from heavylift.tables.bounds import ERRORS_PER_RECORD, UNIQUE_KEYS
+from heavylift.tables.bounds import BLOCK_BYTES, ERRORS_PER_RECORD, UNIQUE_KEYS
 from heavylift.tables.tally import Tally
 from heavylift.tables.unique import KeySet, key_of
 
@@ -25,13 +25,8 @@ def bad_bytes(data: bytes, at: int = 0) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     if data.isascii():
         return found
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        at = max(at, error.start)
-    else:
-        return found
-    while len(found) < ERRORS_PER_RECORD:
+    at = _first_bad(data, at)
+    while at < len(data) and len(found) < ERRORS_PER_RECORD:
         match = _WELL_FORMED.match(data, at)
         start = match.end() if match else at
         if start >= len(data):
@@ -45,10 +40,27 @@ def bad_bytes(data: bytes, at: int = 0) -> list[tuple[int, int]]:
     return found
 
 
+def _first_bad(data: bytes, at: int) -> int:
+    """Where the first piece from ``at`` on lies that is no UTF-8; the end if there is none. ``at``: a character's
+    beginning. A text in memory may be four times its bytes: it is made in steps."""
+    while at < len(data):
+        end = min(len(data), at + BLOCK_BYTES)
+        whole = end
+        while end < len(data) and whole - end < 3 and data[end] & 0xC0 == 0x80:
+            end -= 1
+        try:
+            (data if at == 0 and end == len(data) else data[at:end]).decode("utf-8")
+        except UnicodeDecodeError as error:
+            return at + error.start
+        at = end
+    return at
+
+
 def suspects(data: bytes, at: int = 0) -> list[int]:
     """Where, from ``at`` on, bytes stand that are no text: the first of them, more behind the last."""
     found = [start for start, _ in bad_bytes(data, at)]
-    found += [match.start() for match in islice(_NUL.finditer(data, at), 1_000)]
+    if data.find(b"\0", at) >= 0:
+        found += [match.start() for match in islice(_NUL.finditer(data, at), 1_000)]
     found.sort()
     return found
 

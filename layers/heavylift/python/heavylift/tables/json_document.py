@@ -75,7 +75,10 @@ class JsonDocument:
         if self._tail:
             self._fault("encoding-error", "The text ends in the middle of a character.", self._passed, b"")
         elif found := self._scanner.end():
-            self._fault(found.code, found.message, found.at, b"")
+            if self._scanner.waiting(found.at) == b"\0":
+                self._fault("nul-byte", "A NUL byte.", found.at, b"")
+            else:
+                self._fault(found.code, found.message, found.at, b"")
         else:
             if self._holding:
                 self._whole(bytes(self._text))
@@ -92,7 +95,8 @@ class JsonDocument:
         found = self._scanner.feed(good)
         if found is not None:
             inside = found.at - self._passed
-            if inside >= 0 and good[inside : inside + 1] == b"\0":
+            byte = good[inside : inside + 1] if inside >= 0 else self._scanner.waiting(found.at)
+            if byte == b"\0":
                 self._fault("nul-byte", "A NUL byte.", found.at, good)
             else:
                 self._fault(found.code, found.message, found.at, good)

@@ -6,7 +6,9 @@ accepts nothing that orjson refuses but a leading byte order mark). Long lines a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
+from operator import length_hint
 from typing import Any, Final
 
 import orjson
@@ -14,11 +16,13 @@ import simdjson
 
 from heavylift.tables.bounds import (
     BLOCK_BYTES,
+    LINES_BYTES,
     OBJECT_BYTES,
     SMALL_JSON_BYTES,
 )
 from heavylift.tables.faults import Keys, text_faults
 from heavylift.tables.json_schema import compile_schema, faults
+from heavylift.tables.lines import Lines
 from heavylift.tables.rules import Rules, canonical
 from heavylift.tables.scan import Scanner, duplicate_members
 from heavylift.tables.statistics import Statistics
@@ -26,28 +30,26 @@ from heavylift.tables.tally import Tally
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MISSING: Final = object()
+_SIMD_LINE_BYTES: Final = 128  # mean length of lines from which simdjson's call costs less than orjson's objects
 
 
-class JsonLines:
+class JsonLines(Lines):
     """``feed`` UTF-8, then ``end``. ``state`` is plain JSON and holds no data: what follows ``tally.offset`` is fed
-    again to whoever goes on from it. Memory: one record and its objects, or OBJECT_BYTES."""
+    again to whoever goes on from it. Memory: one record twice, or once and its objects (OBJECT_BYTES)."""
+
+    _noun = "record"
 
     def __init__(self, rules: Rules, tally: Tally, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
-        self._rules = rules
-        self._tally = tally
-        self._tail = bytearray()
-        self._skipping: bool = state.get("skipping", False)
+        super().__init__(rules, tally, state)
         self._blank: list[Any] | None = state.get("blank")
         self.statistics = Statistics(state.get("statistics"))
         self.keys = Keys(rules.unique_keys, state.get("keys"))
         schema = rules.schema
         self._validator = None if schema is None or rules.is_table_schema else compile_schema(schema)
-        self._parser = simdjson.Parser()
+        self._parse = simdjson.Parser().parse
         self._bare = self._validator is None and not rules.unique_keys and rules.duplicate_members == "allow"
-        quick = not rules.unique_keys and rules.duplicate_members == "allow" and tally.width is len
-        self._quick = quick
-        self._accept: Any = self._accept_valid if self._validator is not None else self._parser.parse
+        self._quick = not rules.unique_keys and rules.duplicate_members == "allow" and tally.width is len
 
     def state(self) -> dict[str, Any]:
         return {
@@ -57,155 +59,139 @@ class JsonLines:
             "keys": self.keys.state(),
         }
 
-    def feed(self, data: bytes) -> None:
-        for at in range(0, len(data), BLOCK_BYTES):
-            if self._tally.stopped_by:
-                return
-            self._block(data[at : at + BLOCK_BYTES] if len(data) > BLOCK_BYTES else data)
+    def fresh(self) -> dict[str, Any]:
+        """The state of a pass that begins at a record far from the file's beginning."""
+        return {}
+
+    def absorb(self, state: Mapping[str, Any], lines_before: int, records_before: int) -> None:
+        """Take up what another pass found in the records from here on. Asked before: ``composable``."""
+        blank = state["blank"]
+        if blank is not None:
+            offset, line, records, shown = blank
+            blank = [offset, line + lines_before, records + records_before, shown]
+        self._blank = blank
+        self._skipping = state["skipping"]
+        self.statistics.absorb(state["statistics"])
+
+    def composable(self, state: Mapping[str, Any], offset: int) -> bool:
+        """Whether ``absorb`` would answer what reading the records from ``offset`` on does."""
+        return not self.keys.names and self.statistics.composable(state["statistics"], offset)
 
     def end(self) -> None:
-        if self._tail and not self._skipping and not self._tally.stopped_by:
-            self._line(bytes(self._tail), bytes(self._tail))
-        self._tail.clear()
+        super().end()
         if self._blank is not None and not self._tally.stopped_by:
             self._tally.warn("trailing-blank-line")
             self._tally.records -= 1
         self._blank = None
 
-    def _block(self, data: bytes) -> None:
-        tally = self._tally
-        if self._skipping:
-            end = data.find(b"\n")
-            if end < 0:
-                tally.move(data)
-                return
-            tally.move(data[: end + 1])
-            self._skipping = False
-            data = data[end + 1 :]
-        cut = data.rfind(b"\n")
-        if cut < 0:
-            self._tail += data
-        else:
-            if self._tail:
-                first = data.find(b"\n") + 1
-                line = bytes(self._tail) + data[:first]
-                self._tail.clear()
-                self._line(_unbroken(line), line)
-                self._lines(data, first, cut + 1)
-            else:
-                self._lines(data, 0, cut + 1)
-            if tally.stopped_by:
-                return
-            self._tail += data[cut + 1 :]
-        if len(self._tail) > self._rules.max_record_bytes + 1:  # one more: it may be the CR of a CRLF
-            self._blank_before()
-            if tally.stopped_by:
-                return
-            self.statistics.due(tally.offset)
-            self._too_long(bytes(self._tail[:201]))
-            tally.move(self._tail)
-            self._tail.clear()
-            self._skipping = True
+    def _before_record(self) -> None:
+        self.flush_blank()
+        if not self._tally.stopped_by:
+            self.statistics.due(self._tally.offset)
 
     def _lines(self, data: bytes, at: int, end: int) -> None:
-        """The whole lines of ``data[at:end]``."""
         tally = self._tally
-        if at >= end or tally.stopped_by:
-            return
-        lines = data[at:end].split(b"\n")
-        lines.pop()
         if not self._quick or self._rules.max_record_bytes < end - at:
-            for line in lines:
-                if tally.stopped_by:
-                    return
-                self._line(line[:-1] if line.endswith(b"\r") else line, line + b"\n")
+            self._each_line(data, at, end)
             return
-        # Fast: what simdjson takes, or orjson and the schema, is done.
-        accept = self._accept if _BOM not in data else self._accept_plain
-        begin, pos = at, at
-        crlf_free = b"\r" not in data
-        clean = 0
-        special = self._next_special(pos)
-        for line in lines:
-            size = len(line) + 1
-            if pos < special and size <= SMALL_JSON_BYTES:
-                try:
-                    accept(line)
-                except (ValueError, RuntimeError):
-                    pass  # looked at in detail
+        crlf = data.find(b"\r", at, end) >= 0
+        # simdjson skips a byte order mark; one byte is looked for ten times as fast as three.
+        simple = data.find(_BOM[:1], at, end) < 0 or data.find(_BOM, at, end) < 0
+        while at < end and not tally.stopped_by:
+            # From one record of the sample to the next; a blank line before waits for what follows it.
+            stop = at
+            if self._blank is None:
+                ahead = self.statistics.next_at(tally.offset) - tally.offset
+                if ahead > 0:
+                    ahead = min(ahead, LINES_BYTES)
+                    stop = data.find(b"\n", at + ahead - 1, end) + 1 or end if at + ahead < end else end
+            if stop > at:
+                self._good_lines(data, at, stop, crlf, simple)
+                at = stop
+            else:
+                stop = data.find(b"\n", at, end) + 1
+                at = self._one(data, at, stop)
+
+    def _one(self, data: bytes, at: int, stop: int) -> int:
+        """The line ``data[at:stop]`` in every detail; the place behind it."""
+        broken = stop - 2 if stop - at > 1 and data[stop - 2] == 0x0D else stop - 1
+        self._line(data[at:broken], data[broken:stop])
+        return stop
+
+    def _good_lines(self, data: bytes, at: int, stop: int, crlf: bool, simple: bool) -> None:
+        """Whole lines of which most are good: no step of the interpreter for each of these."""
+        tally = self._tally
+        lines = data[at:stop].split(b"\n")
+        lines.pop()
+        # simdjson answers twice as fast as orjson where records are not small.
+        small = stop - at < _SIMD_LINE_BYTES * len(lines)
+        parse = self._parse if simple and not small else orjson.loads
+        waiting = iter(lines)
+        done = 0  # lines behind
+        while True:
+            try:
+                if self._validator is None:
+                    deque(map(parse, waiting), 0)
+                    refused = False
                 else:
-                    clean += 1
-                    pos += size
-                    continue
-            self._clean(data[begin:pos], clean, crlf_free)
-            whole = data[pos : pos + size]
-            self._line(_unbroken(whole), whole)
+                    refused = not all(map(self._validator.is_valid, map(orjson.loads, waiting)))
+            except (ValueError, RuntimeError):
+                refused = True
+            taken = len(lines) - length_hint(waiting) - refused
+            after = at + sum(map(len, lines[done:taken])) + taken - done if refused else stop
+            self._clean(data, at, after, taken - done, crlf)
+            if not refused:
+                return
+            at = self._one(data, after, after + len(lines[taken]) + 1)
+            done = taken + 1
+            while done < len(lines) and self._blank is not None and not tally.stopped_by:
+                at = self._one(data, at, at + len(next(waiting)) + 1)
+                done += 1
             if tally.stopped_by:
                 return
-            pos += size
-            begin, clean = pos, 0
-            special = self._next_special(pos)
-        self._clean(data[begin:pos], clean, crlf_free)
 
-    def _next_special(self, pos: int) -> int:
-        """Where in the block a line must be looked at in detail for the sake of the sample or of a blank line."""
-        if self._blank is not None:
-            return pos
-        return self.statistics.next_at(self._tally.offset) - self._tally.offset + pos
-
-    def _accept_plain(self, line: bytes) -> None:
-        """As ``_accept``, but that simdjson skips a byte order mark. ValueError, RuntimeError."""
-        if line[:3] == _BOM:
-            raise ValueError("a byte order mark")
-        self._accept(line)
-
-    def _accept_valid(self, line: bytes) -> None:
-        """ValueError: orjson or the schema refuses it."""
-        if self._validator is None or not self._validator.is_valid(orjson.loads(line)):
-            raise ValueError("the schema")
-
-    def _clean(self, data: bytes, records: int, crlf_free: bool) -> None:
+    def _clean(self, data: bytes, at: int, stop: int, records: int, crlf: bool) -> None:
         if not records:
             return
         tally = self._tally
         tally.records += records
-        tally.offset += tally.width(data)
+        tally.offset += stop - at
         tally.line += records
         tally.unbroken = False
         tally.lf += records
-        if not crlf_free:
-            tally.crlf += data.count(b"\r\n")
+        if crlf:
+            tally.crlf += data.count(b"\r\n", at, stop)
 
-    def _line(self, content: bytes, whole: bytes) -> None:
-        """One line in every detail; the tally moves behind it."""
+    def _line(self, content: bytes, line_break: bytes) -> None:
         tally = self._tally
-        self._blank_before()
+        self.flush_blank()
         if tally.stopped_by:
             return
         if not content.strip(b" \t\r"):
             # The last line may be empty: whether it is the last is known later.
             self._blank = [tally.offset, tally.line, tally.records, content[:100].decode("latin-1")]
             tally.records += 1
-            tally.move(whole)
+            self._pass(content, line_break)
             return
         sampled = self.statistics.due(tally.offset)
         if len(content) > self._rules.max_record_bytes:
             self._too_long(content)
-            tally.move(whole)
+            self._pass(content, line_break)
             return
         before = tally.record_errors
         value = self._parsed(content)
         if value is not _MISSING:
             self._judged(content, value)
-            if sampled and tally.record_errors == before and value is not None:
+            if sampled and tally.record_errors == before and value and len(content) <= SMALL_JSON_BYTES:
                 self.statistics.record(value[0])
+        del value
         if tally.record_errors > before:
             tally.bad_record()
         else:
             tally.records += 1
-        tally.move(whole)
+        self._pass(content, line_break)
 
-    def _blank_before(self) -> None:
+    def flush_blank(self) -> None:
         """A blank line that something follows is an error of its own."""
         if self._blank is None:
             return
@@ -217,12 +203,6 @@ class JsonLines:
         tally.fault("blank-line", "The line is blank.", shown.encode("latin-1"), 0)
         tally.bad_record()
         tally.offset, tally.line, tally.records = now
-
-    def _too_long(self, content: bytes) -> None:
-        tally = self._tally
-        limit = self._rules.max_record_bytes
-        tally.fault("record-too-long", f"The record has more than {limit} bytes.", content[: min(limit + 1, 200)], 0)
-        tally.bad_record()
 
     def _parsed(self, content: bytes) -> Any:
         """[value], None for a good record that is too large to be held, or _MISSING with the fault told."""
@@ -286,14 +266,18 @@ class JsonLines:
                 )
 
 
-def _unbroken(line: bytes) -> bytes:
-    return line[:-2] if line.endswith(b"\r\n") else line[:-1]
-
-
 def objects_bytes(content: bytes) -> int:
-    """At least as much as the text's objects need: 64 bytes a value and its slot, 200 more an object or array."""
+    """At least as much as the text's objects need: 64 bytes a value and its slot, 200 more an object or array.
+
+    A string takes as many bytes for each of its characters as the widest of them needs.
+    """
     values = content.count(b",") + content.count(b":") + 1
-    return len(content) + 96 * values + 232 * (content.count(b"[") + content.count(b"{"))
+    wide = 1
+    if not content.isascii():
+        wide = 4 if max(content) >= 0xF0 else 2
+    if b"\\u" in content:
+        wide = 4
+    return wide * len(content) + 96 * values + 232 * (content.count(b"[") + content.count(b"{"))
 
 
 def explained(error: orjson.JSONDecodeError, content: bytes) -> tuple[str, str, int]:

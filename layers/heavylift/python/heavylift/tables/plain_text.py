@@ -6,24 +6,24 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from heavylift.tables.bounds import BLOCK_BYTES, ERRORS_PER_RECORD
+from heavylift.tables.bounds import ERRORS_PER_RECORD
 from heavylift.tables.faults import Keys, bad_bytes, text_faults
+from heavylift.tables.lines import Lines
 from heavylift.tables.rules import Rules
 from heavylift.tables.tally import Tally
 
 # Everything below the blank but TAB, LF, VT, FF, CR and ESC (logs colour their lines); DEL. NUL has a code of its own.
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _WITH_NUL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_NUL: Final = re.compile(rb"\0")
 
 
-class PlainText:
-    """``feed`` UTF-8, then ``end``; a record is a line. Memory: one line and two blocks."""
+class PlainText(Lines):
+    """``feed`` UTF-8, then ``end``; a record is a line. Memory: one line twice, and two blocks."""
 
     def __init__(self, rules: Rules, tally: Tally, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
-        self._rules, self._tally = rules, tally
-        self._tail = bytearray()
-        self._skipping: bool = state.get("skipping", False)
+        super().__init__(rules, tally, state)
         self.length_max: int = state.get("length_max", 0)
         self.keys = Keys(())
         self._suspicious = _CONTROL if rules.control_characters != "allow" else None
@@ -31,76 +31,46 @@ class PlainText:
     def state(self) -> dict[str, Any]:
         return {"skipping": self._skipping, "length_max": self.length_max}
 
+    def fresh(self) -> dict[str, Any]:
+        """The state of a pass that begins at a line far from the file's beginning."""
+        return {}
+
+    def absorb(self, state: Mapping[str, Any], lines_before: int, records_before: int) -> None:
+        """Take up what another pass found in the lines from here on."""
+        self._skipping = state["skipping"]
+        self.length_max = max(self.length_max, state["length_max"])
+
+    def composable(self, state: Mapping[str, Any], offset: int) -> bool:
+        """Lines know nothing of each other."""
+        return True
+
+    def flush_blank(self) -> None:
+        """A blank line is a line."""
+
     def statistics_json(self) -> dict[str, Any]:
         return {"longest_line_bytes": self.length_max}
 
-    def feed(self, data: bytes) -> None:
-        for at in range(0, len(data), BLOCK_BYTES):
-            if self._tally.stopped_by:
-                return
-            self._block(data[at : at + BLOCK_BYTES] if len(data) > BLOCK_BYTES else data)
-
-    def end(self) -> None:
-        if self._tail and not self._skipping and not self._tally.stopped_by:
-            line = bytes(self._tail)
-            self._line(line, line)
-        self._tail.clear()
-
-    def _block(self, data: bytes) -> None:
+    def _lines(self, data: bytes, at: int, end: int) -> None:
+        if end - at < len(data):
+            data = data[at:end]
         tally = self._tally
-        if self._skipping:
-            end = data.find(b"\n")
-            if end < 0:
-                tally.move(data)
-                return
-            tally.move(data[: end + 1])
-            self._skipping = False
-            data = data[end + 1 :]
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            if self._tail:
-                first = data.find(b"\n") + 1
-                line = bytes(self._tail) + data[:first]
-                self._tail.clear()
-                self._line(_unbroken(line), line)
-                self._lines(data[first:cut])
-            else:
-                self._lines(data[:cut])
-            if tally.stopped_by:
-                return
-        self._tail += data[cut:]
-        if len(self._tail) > self._rules.max_record_bytes + 1:
-            self._too_long(bytes(self._tail[:201]))
-            tally.move(self._tail)
-            self._tail.clear()
-            self._skipping = True
-
-    def _lines(self, data: bytes) -> None:
-        """Whole lines."""
-        tally = self._tally
-        if not data or tally.stopped_by:
+        control = _WITH_NUL if self._suspicious else _NUL
+        if len(data) > self._rules.max_record_bytes or control.search(data) or bad_bytes(data):
+            self._each_line(data, 0, len(data))
             return
-        short = len(data) <= self._rules.max_record_bytes
-        control = _WITH_NUL if self._suspicious else None
-        if short and b"\0" not in data and not (control and control.search(data)) and not bad_bytes(data):
-            lines = data.split(b"\n")
-            longest = max(map(len, lines))
-            if longest > self.length_max:
-                longest = max(len(line[:-1] if line.endswith(b"\r") else line) for line in lines)
-                self.length_max = max(self.length_max, longest)
-            tally.records += len(lines) - 1
-            tally.move(data)
-            return
-        for line in data.split(b"\n")[:-1]:
-            self._line(line[:-1] if line.endswith(b"\r") else line, line + b"\n")
-            if tally.stopped_by:
-                return
+        lines = data.split(b"\n")
+        longest = max(map(len, lines))
+        if longest > self.length_max:
+            longest = max(len(line[:-1] if line.endswith(b"\r") else line) for line in lines)
+            self.length_max = max(self.length_max, longest)
+        tally.records += len(lines) - 1
+        tally.move(data)
 
-    def _line(self, content: bytes, whole: bytes) -> None:
+    def _line(self, content: bytes, line_break: bytes) -> None:
         tally = self._tally
         if len(content) > self._rules.max_record_bytes:
             self._too_long(content)
-            tally.move(whole)
+            self._pass(content, line_break)
             return
         before = tally.record_errors
         text_faults(tally, content)
@@ -116,14 +86,4 @@ class PlainText:
             tally.bad_record()
         else:
             tally.records += 1
-        tally.move(whole)
-
-    def _too_long(self, content: bytes) -> None:
-        limit = self._rules.max_record_bytes
-        words = f"The line has more than {limit} bytes."
-        self._tally.fault("record-too-long", words, content[: min(limit + 1, 200)], 0)
-        self._tally.bad_record()
-
-
-def _unbroken(line: bytes) -> bytes:
-    return line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        self._pass(content, line_break)

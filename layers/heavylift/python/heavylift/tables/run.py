@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from heavylift.tables.csv_rows import CsvRows
@@ -21,6 +22,7 @@ from heavylift.tables.rules import Rules, RulesError
 from heavylift.tables.tally import Tally
 
 CHECKPOINT_VERSION: Final = 1
+DIVISIBLE: Final = frozenset({"CSV", "TSV", "JSONL", "Text"})  # records that say where they end
 _BLIND: Final = frozenset({"CSV", "TSV", "Text"})  # what is read as these may well be something else
 
 
@@ -90,6 +92,45 @@ class Run:
             data = data[step:]
         if data:
             self._pass.feed(self._reader.feed(data))
+
+    def settle(self) -> None:
+        """Judge every record that is whole: ``offset`` is where the next one begins."""
+        if not self.done:
+            self._pass.settle()
+
+    def seed(self) -> dict[str, Any] | None:
+        """What a reader of one piece of the file needs to know, as plain JSON; None: nothing can be told yet, or the
+        file is no sequence of records that can be judged one by one."""
+        plan, made = self.plan, self._pass
+        if plan.compression or plan.encoding != "utf-8" or plan.format not in DIVISIBLE or self.done:
+            return None
+        if made.keys.names or (plan.dialect is not None and plan.dialect.comment):
+            return None
+        fresh = made.fresh()
+        return None if fresh is None else {"plan": plan.state(), "size": self.size_bytes, "pass": fresh}
+
+    def findings(self) -> dict[str, Any]:
+        """What was found so far, for another run's ``absorb``."""
+        return {"tally": self._tally.state(), "pass": self._pass.state()}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many errors of each code there were so far."""
+        return self._tally.counts
+
+    def absorb(self, start: int, findings: Mapping[str, Any]) -> bool:
+        """Take up what another run found in the records from ``start`` on, if a record begins there and this run,
+        which was fed all bytes before ``start`` and has settled, would find the same. False: nothing was taken up."""
+        tally = self._tally
+        if self.done or tally.offset != start or findings["tally"]["offset"] <= start:
+            return False
+        self._pass.flush_blank()
+        if not tally.composable(findings["tally"]) or not self._pass.composable(findings["pass"], start):
+            return False
+        lines_before, records_before = tally.line - 1, tally.records
+        tally.absorb(findings["tally"])
+        self._pass.absorb(findings["pass"], lines_before, records_before)
+        return True
 
     def end(self) -> None:
         """The file is over."""
@@ -170,6 +211,14 @@ class Run:
         """All errors that were kept, a JSON line each."""
         lines = (json.dumps(error, separators=(",", ":"), ensure_ascii=False) + "\n" for error in self._tally.listed)
         return "".join(lines).encode()
+
+
+def begun_at(seed: Mapping[str, Any], rules: Rules, offset: int) -> Run:
+    """A run over the records from ``offset`` on, where one begins; it never stops by itself."""
+    endless = replace(rules, max_errors=None, max_error_rate=None)
+    plan = from_state(seed["plan"])
+    tally = Tally(endless, width_of(plan.encoding)).state() | {"offset": offset}
+    return Run(plan, endless, seed["size"], {"tally": tally, "pass": seed["pass"]})
 
 
 def resumed(rules: Rules, checkpoint: Mapping[str, Any]) -> Run:

@@ -113,6 +113,10 @@ class Scanner:
             places.append(self._base)
         return tuple(places)
 
+    def waiting(self, at: int) -> bytes:
+        """The byte ``at``, if it waits for more; else nothing."""
+        return self._rest[at - self._base : at - self._base + 1] if at >= self._base else b""
+
     def unfinished(self, at: int) -> bytes:
         """The bytes of the token that waits for more, if it begins at ``at``."""
         return self._rest if at == self._base else b""

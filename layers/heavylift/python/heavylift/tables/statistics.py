@@ -1,7 +1,7 @@
 """What the columns of a sample look like. No I/O here.
 
 Which records are looked at follows from where they lie in the file, so the sample is the same however the file was
-read: all of the first 256 KiB, then the first record that begins in each 64 KiB.
+read: all of the first 128 KiB, then the first record that begins in each 64 KiB, beyond 4 MiB in each MiB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from heavylift.tables.bounds import (
     DISTINCT_KEPT,
     FIELD_NAME_LENGTH,
     STATISTICS_COLUMNS,
+    STATISTICS_FINE_BYTES,
     STATISTICS_WHOLE_BYTES,
+    STATISTICS_WIDE_WINDOW_BYTES,
     STATISTICS_WINDOW_BYTES,
 )
 
@@ -118,6 +120,20 @@ class Column:
         elif number64 < -kept[0] and -number64 not in kept:
             heapq.heapreplace(kept, -number64)
 
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Add the values that another column counted, which came later."""
+        other = Column(state)
+        self.nulls += other.nulls
+        for name, many in other.types.items():
+            self.types[name] = self.types.get(name, 0) + many
+        self.length_min = _least(self.length_min, other.length_min)
+        self.length_max = _most(self.length_max, other.length_max)
+        self.low, self.high = _least(self.low, other.low), _most(self.high, other.high)
+        self.number_low = _least(self.number_low, other.number_low)
+        self.number_high = _most(self.number_high, other.number_high)
+        self._hashes = sorted({*self._hashes, *other._hashes})[-DISTINCT_KEPT:]
+        heapq.heapify(self._hashes)
+
     @property
     def distinct(self) -> tuple[int, bool]:
         """(number of different values, whether it is exact): by the k smallest hashes."""
@@ -177,7 +193,25 @@ class Statistics:
         """The records from ``offset`` on that begin below this are not of the sample."""
         if offset < STATISTICS_WHOLE_BYTES:
             return 0
-        return (self.before // STATISTICS_WINDOW_BYTES + 1) * STATISTICS_WINDOW_BYTES
+        window = STATISTICS_WINDOW_BYTES if self.before < STATISTICS_FINE_BYTES else STATISTICS_WIDE_WINDOW_BYTES
+        return (self.before // window + 1) * window
+
+    def composable(self, state: Mapping[str, Any], offset: int) -> bool:
+        """Whether what another pass counted, which knew of no sample before ``offset``, is what this one would count
+        from there on: the record there is of the sample, and no column was left out."""
+        return self.next_at(offset) <= offset and not state["left_out"]
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Add what another pass counted in the records that follow. Asked before: ``composable``."""
+        self.sampled += state["sampled"]
+        self.before = max(self.before, state["before"])
+        for name, kept in state["columns"]:
+            if name in self._columns:
+                self._columns[name].absorb(kept)
+            elif len(self._columns) < STATISTICS_COLUMNS:
+                self._columns[name] = Column(kept)
+            else:
+                self.left_out += kept["nulls"] + sum(kept["types"].values())
 
     def label(self, names: Iterable[str]) -> None:
         """The columns of a table, from its header."""
@@ -219,6 +253,15 @@ class Statistics:
         if self.total_columns is not None:
             described["column_count"] = self.total_columns
         return described
+
+
+def _least(mine: Any, theirs: Any) -> Any:
+    """The lesser of two that may be None; of equals the first."""
+    return theirs if mine is None or (theirs is not None and theirs < mine) else mine
+
+
+def _most(mine: Any, theirs: Any) -> Any:
+    return theirs if mine is None or (theirs is not None and theirs > mine) else mine
 
 
 def _type_of(text: str) -> tuple[str, float | int | None]:

@@ -6,22 +6,18 @@ a refused row is asked for reasons. Patterns run in linear time, by the engine o
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import orjson
 
+from heavylift.tables.field_types import CASTS, DURATION, INTEGER, NUMBER, YEARMONTH, Cast, shown, texts
 from heavylift.tables.json_schema import compile_schema
 from heavylift.tables.rules import RulesError
 
-Cast = Callable[[str], Any]  # the value of a cell; ValueError: it is none of this type
 MEMO_MAX: Final = 4_096  # accepted texts remembered per column
 _MEMO_LENGTH: Final = 64
 
@@ -77,22 +73,8 @@ _CONSTRAINTS: Final = (
 )
 FIELDS_MATCH: Final = ("exact", "equal", "subset", "superset", "partial")
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4000}\Z")  # int() refuses more digits
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?\Z")
 _BOUNDS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
-_NUMBER: Final = re.compile(r"(?:[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?INF|NaN)\Z", re.IGNORECASE)
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
-_TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})?\Z")
-_DATETIME: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})?\Z"
-)
-_YEAR: Final = re.compile(r"-?[0-9]{4}\Z")
-_YEARMONTH: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])\Z")
-_DURATION: Final = re.compile(
-    r"-?P(?=.)(?:[0-9]+Y)?(?:[0-9]+M)?(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:\.[0-9]+)?S)?)?\Z"
-)
-_EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)*\Z")
-_FRACTION_MAX: Final = 6  # digits of a second that datetime holds; the rest changes no verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +99,9 @@ class Field:
         try:
             value = self.cast(text)
         except (ValueError, InvalidOperation, OverflowError):
-            return [("type-error", f"{_shown(text)} is no {self.type}.")]
+            return [("type-error", f"{shown(text)} is no {self.type}.")]
         return [
-            ("constraint-error", f"{_shown(text)} breaks the constraint {name} {_shown(self.limits.get(name))}.")
+            ("constraint-error", f"{shown(text)} breaks the constraint {name} {shown(self.limits.get(name))}.")
             for name, holds in self.checks
             if not holds(text, value)
         ]
@@ -151,26 +133,44 @@ class Field:
                 known.add(text)
             return True
 
-        return known, self._between(good)
+        return known, good
 
-    def _between(self, exact: Callable[[str], bool]) -> Callable[[str], object]:
-        """As ``exact``, faster for numbers that lie well between their limits: rounding to a double keeps order."""
+    def column_check(self) -> Callable[[Collection[str]], bool] | None:
+        """As ``check``, for many cells at once; None: every cell is good."""
+        made = self.check()
+        if made is None:
+            return None
+        known, good = made
+
+        def all_good(cells: Collection[str]) -> bool:
+            return all(map(good, set(cells).difference(known)))
+
+        # What is hardly ever there twice is looked at as it comes.
+        if (quick := self._between()) is not None:
+            return lambda cells: quick(cells) or all_good(cells)
+        if self.shape is not None and good == self.shape.match:
+            return lambda cells: all(map(good, cells)) or all_good(cells)
+        return all_good
+
+    def _between(self) -> Callable[[Collection[str]], bool] | None:
+        """Whether all numbers lie well between their limits: rounding to a double keeps order. False: ask again."""
         if self.type != "number" or self.shape is None or not {name for name, _ in self.checks} <= _BOUNDS:
-            return exact
+            return None
         low, high = float("-inf"), float("inf")
         for name, limit in self.limits.items():
             if name in ("minimum", "exclusiveMinimum"):
                 low = max(low, float(limit))
             elif name in ("maximum", "exclusiveMaximum"):
                 high = min(high, float(limit))
-        shape, missing = _PLAIN_NUMBER.match, self.missing
+        plain, missing = _PLAIN_NUMBER.match, self.missing
 
-        def good(text: str) -> bool:
-            if shape(text) and low < float(text) < high and text not in missing:
-                return True
-            return exact(text)
+        def inside(cells: Collection[str]) -> bool:
+            if not all(map(plain, cells)) or not missing.isdisjoint(cells):
+                return False
+            numbers = list(map(float, cells))
+            return low < min(numbers) and max(numbers) < high
 
-        return good
+        return inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def parse_table_schema(value: Any) -> TableSchema:
             raise RulesError("schema", "foreignKeys are not supported: they need another file")
         if name not in _SCHEMA_NAMES:
             raise RulesError("schema", f"{name} is no property of a Table Schema")
-    missing = _texts("missingValues", value.get("missingValues", [""]))
+    missing = texts("missingValues", value.get("missingValues", [""]))
     match = value.get("fieldsMatch", "exact")
     match = match[0] if isinstance(match, list) and len(match) == 1 else match
     if match not in FIELDS_MATCH:
@@ -218,15 +218,6 @@ def _key(name: str, value: Any, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _texts(name: str, value: Any) -> frozenset[str]:
-    if not isinstance(value, list):
-        raise RulesError("schema", f"{name} is a list")
-    plain: list[Any] = [one.get("value") if isinstance(one, dict) else one for one in value]
-    if not all(isinstance(one, str) for one in plain):
-        raise RulesError("schema", f"{name} is a list of texts")
-    return frozenset(plain)
-
-
 def _field(value: Any, number: int, missing: frozenset[str]) -> Field:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not value["name"]:
         raise RulesError("schema", f"field {number} has no name")
@@ -236,13 +227,13 @@ def _field(value: Any, number: int, missing: frozenset[str]) -> Field:
             raise RulesError("schema", f"{label}: {name} is no property of a field")
     kind = value.get("type", "any")
     form = value.get("format", "default")
-    if not isinstance(kind, str) or kind not in _CASTS:
-        raise RulesError("schema", f"{label}: the type {_shown(kind)} is unknown; there are {', '.join(_CASTS)}")
+    if not isinstance(kind, str) or kind not in CASTS:
+        raise RulesError("schema", f"{label}: the type {shown(kind)} is unknown; there are {', '.join(CASTS)}")
     if not isinstance(form, str):
         raise RulesError("schema", f"{label}: format is a text")
-    cast = _CASTS[kind](value, form, label)
+    cast = CASTS[kind](value, form, label)
     if "missingValues" in value:
-        missing = _texts("missingValues", value["missingValues"])
+        missing = texts("missingValues", value["missingValues"])
     constraints = value.get("constraints", {})
     if not isinstance(constraints, Mapping):
         raise RulesError("schema", f"{label}: constraints is an object")
@@ -258,9 +249,9 @@ def _field(value: Any, number: int, missing: frozenset[str]) -> Field:
             continue
         checks.append((name, _constraint(name, limit, cast, label)))
     if "categories" in value:
-        allowed = _texts("categories", value["categories"])
+        allowed = texts("categories", value["categories"])
         checks.append(("categories", lambda text, _value: text in allowed))
-    shape = {"integer": _INTEGER, "number": _NUMBER, "duration": _DURATION, "yearmonth": _YEARMONTH}.get(kind)
+    shape = {"integer": INTEGER, "number": NUMBER, "duration": DURATION, "yearmonth": YEARMONTH}.get(kind)
     return Field(
         value["name"],
         kind,
@@ -289,7 +280,7 @@ def _constraint(name: str, limit: Any, cast: Cast, label: str) -> Callable[[str,
             matcher = compile_schema({"pattern": f"^(?:{limit})$"})
         except RulesError:
             raise RulesError(
-                "schema", f"{label}: the pattern {_shown(limit)} is none that runs in linear time"
+                "schema", f"{label}: the pattern {shown(limit)} is none that runs in linear time"
             ) from None
         return lambda text, _value: bool(matcher.is_valid(text)) and not text.endswith("\n")
     if name == "jsonSchema":
@@ -320,229 +311,7 @@ def _limit_value(limit: Any, cast: Cast, name: str, label: str) -> Any:
             return cast("true" if limit else "false")
         return cast(limit if isinstance(limit, str) else orjson.dumps(limit).decode())
     except (ValueError, InvalidOperation, TypeError):
-        raise RulesError("schema", f"{label}: {name} {_shown(limit)} is no value of this type") from None
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return f"“{text[:60]}{'…' if len(text) > 60 else ''}”"
-
-
-# --- types ---------------------------------------------------------------------------------------------------
-
-
-def _string(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    if form == "default":
-        return lambda text: text
-    if form == "email":
-        return lambda text: _matched(_EMAIL, text)
-    if form == "uri":
-        return _uri
-    if form == "uuid":
-        return lambda text: _matched(_UUID, text)
-    if form == "binary":
-        return _binary
-    raise RulesError("schema", f"{label}: format {form!r} is none of default, email, uri, uuid, binary")
-
-
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
-
-
-def _matched(pattern: re.Pattern[str], text: str) -> str:
-    if not pattern.match(text):
-        raise ValueError(text)
-    return text
-
-
-def _uri(text: str) -> str:
-    parts = urlsplit(text)
-    if not parts.scheme or not (parts.netloc or parts.path) or " " in text:
-        raise ValueError(text)
-    return text
-
-
-def _binary(text: str) -> str:
-    try:
-        base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ValueError(text) from None
-    return text
-
-
-def _bare(text: str) -> str:
-    """Without what stands around a number where bareNumber is false: a currency, a percent sign."""
-    found = re.search(r"[+-]?[0-9.].*[0-9.]|[0-9]", text)
-    if not found:
-        raise ValueError(text)
-    return found.group()
-
-
-def _integer(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    group, bare = value.get("groupChar"), value.get("bareNumber", True)
-
-    def cast(text: str) -> int:
-        if not bare:
-            text = _bare(text)
-        if group:
-            text = text.replace(group, "")
-        if not _INTEGER.match(text):
-            raise ValueError(text)
-        return int(text)
-
-    return cast
-
-
-def _number(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    group, bare, point = value.get("groupChar"), value.get("bareNumber", True), value.get("decimalChar", ".")
-
-    def cast(text: str) -> Decimal:
-        if not bare:
-            text = _bare(text)
-        if group:
-            text = text.replace(group, "")
-        if point != ".":
-            if "." in text:
-                raise ValueError(text)
-            text = text.replace(point, ".")
-        if not _NUMBER.match(text):
-            raise ValueError(text)
-        return Decimal(text)
-
-    return cast
-
-
-def _boolean(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    true = _texts("trueValues", value.get("trueValues", ["true", "True", "TRUE", "1"]))
-    false = _texts("falseValues", value.get("falseValues", ["false", "False", "FALSE", "0"]))
-
-    def cast(text: str) -> bool:
-        if text in true:
-            return True
-        if text in false:
-            return False
-        raise ValueError(text)
-
-    return cast
-
-
-def _strptime(form: str, label: str) -> Callable[[str], datetime]:
-    if "%" not in form:
-        raise RulesError("schema", f"{label}: format is default, any or a pattern like %d/%m/%Y")
-
-    def cast(text: str) -> datetime:
-        if not text.isascii():
-            raise ValueError(text)
-        return datetime.strptime(text, form)
-
-    return cast
-
-
-def _iso(text: str) -> str:
-    """As fromisoformat wants it: no more digits of a second than it holds."""
-    return re.sub(rf"(\.[0-9]{{{_FRACTION_MAX}}})[0-9]+", r"\1", text)
-
-
-def _date(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    if form == "default" or form == "any":
-        return lambda text: date.fromisoformat(_matched(_DATE, text))
-    pattern = _strptime(form, label)
-    return lambda text: pattern(text).date()
-
-
-def _time(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    if form == "default" or form == "any":
-        return lambda text: time.fromisoformat(_iso(_matched(_TIME, text))).replace(tzinfo=None)
-    pattern = _strptime(form, label)
-    return lambda text: pattern(text).time()
-
-
-def _datetime(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    if form == "default" or form == "any":
-        # A time without a zone is taken for UTC where it is compared.
-        def cast(text: str) -> datetime:
-            moment = datetime.fromisoformat(_iso(_matched(_DATETIME, text)))
-            return moment.replace(tzinfo=None) - (moment.utcoffset() or timedelta())
-
-        return cast
-    return _strptime(form, label)
-
-
-def _year(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    return lambda text: int(_matched(_YEAR, text))
-
-
-def _yearmonth(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    return lambda text: _matched(_YEARMONTH, text)
-
-
-def _duration(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    return lambda text: _matched(_DURATION, text)
-
-
-def _json_of(wanted: type, name: str) -> Callable[[Mapping[str, Any], str, str], Cast]:
-    def make(value: Mapping[str, Any], form: str, label: str) -> Cast:
-        def cast(text: str) -> Any:
-            found = orjson.loads(text.encode("utf-8", "surrogatepass"))
-            if not isinstance(found, wanted):
-                raise ValueError(text)
-            return found
-
-        return cast
-
-    return make
-
-
-def _list(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    delimiter = value.get("delimiter", ",")
-    item = value.get("itemType", "string")
-    if item not in _CASTS or not isinstance(delimiter, str) or not delimiter:
-        raise RulesError("schema", f"{label}: delimiter is a text and itemType a type")
-    cast = _CASTS[item]({}, "default", label)
-    return lambda text: [cast(part) for part in text.split(delimiter)]
-
-
-def _geopoint(value: Mapping[str, Any], form: str, label: str) -> Cast:
-    if form not in ("default", "array", "object"):
-        raise RulesError("schema", f"{label}: format {form!r} is none of default, array, object")
-
-    def cast(text: str) -> tuple[Decimal, Decimal]:
-        if form == "default":
-            parts: Any = [part.strip() for part in text.split(",")]
-        else:
-            found = orjson.loads(text.encode("utf-8", "surrogatepass"))
-            parts = (
-                [found["lon"], found["lat"]]
-                if form == "object" and isinstance(found, dict) and {"lon", "lat"} <= found.keys()
-                else found
-            )
-        if not isinstance(parts, list) or len(parts) != 2:
-            raise ValueError(text)
-        lon, lat = (Decimal(_matched(_NUMBER, str(part))) for part in parts)
-        if not (-180 <= lon <= 180 and -90 <= lat <= 90):
-            raise ValueError(text)
-        return lon, lat
-
-    return cast
-
-
-_CASTS: Final[Mapping[str, Callable[[Mapping[str, Any], str, str], Cast]]] = {
-    "string": _string,
-    "number": _number,
-    "integer": _integer,
-    "boolean": _boolean,
-    "object": _json_of(dict, "object"),
-    "array": _json_of(list, "array"),
-    "list": _list,
-    "datetime": _datetime,
-    "date": _date,
-    "time": _time,
-    "year": _year,
-    "yearmonth": _yearmonth,
-    "duration": _duration,
-    "geopoint": _geopoint,
-    "geojson": _json_of(dict, "geojson"),
-    "any": lambda value, form, label: lambda text: text,
-}
+        raise RulesError("schema", f"{label}: {name} {shown(limit)} is no value of this type") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,6 +319,11 @@ class Plan:
     """Fields bound to the columns of one header; None: a column that the schema says nothing of."""
 
     columns: tuple[Field | None, ...]
+
+    def checks(self, index: int) -> bool:
+        """Whether anything is asked of a column's cells."""
+        one = self.columns[index] if index < len(self.columns) else None
+        return one is not None and one.check() is not None
 
     def row_check(self) -> Callable[[list[str]], bool] | None:
         """Whether all cells of a row are good, as one function; None: all rows are.
@@ -573,6 +347,19 @@ class Plan:
             return cast("Callable[[list[str]], bool]", names["group0"])
         parts = [names[f"group{number}"] for number in range(len(groups))]
         return lambda row: all(part(row) for part in parts)
+
+    def columns_check(self) -> Callable[[Iterable[list[str]]], bool] | None:
+        """As ``row_check``, for many rows of the same width at once."""
+        made = [(index, one.column_check()) for index, one in enumerate(self.columns) if one is not None]
+        checks = [(index, check) for index, check in made if check is not None]
+        if not checks:
+            return None
+
+        def good(rows: Iterable[list[str]]) -> bool:
+            cells = list(zip(*rows, strict=True))
+            return all(check(cells[index]) for index, check in checks)
+
+        return good
 
 
 _GROUP: Final = 64

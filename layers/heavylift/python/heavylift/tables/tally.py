@@ -6,11 +6,13 @@ is plain JSON.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from heavylift.tables.bounds import (
+    BLOCK_BYTES,
     ERRORS_INLINE,
     ERRORS_LISTED,
     ERRORS_LISTED_BYTES,
@@ -40,6 +42,15 @@ def excerpt(data: bytes, at: int = 0) -> str:
 def printable(text: str) -> str:
     """``text`` with everything escaped that would move a cursor, hide or turn other text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _characters(data: bytes, start: int, end: int) -> int:
+    """How many characters ``data[start:end]`` has; what is no UTF-8 counts as a reader shows it."""
+    if end - start <= BLOCK_BYTES:
+        return len(data[start:end].decode("utf-8", "replace"))
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    steps = range(start, end, BLOCK_BYTES)
+    return sum(len(decoder.decode(data[at : min(at + BLOCK_BYTES, end)], at == steps[-1])) for at in steps)
 
 
 class Tally:
@@ -109,16 +120,16 @@ class Tally:
             self.file_errors += 1
         else:
             self.record_errors += 1
-        if len(self.listed) >= ERRORS_LISTED or self.listed_bytes >= ERRORS_LISTED_BYTES:
+        if self._full:
             return
-        before = data[:at]
+        at = min(at, len(data))
         entry: dict[str, Any] = {"code": code, "message": printable(message)[:MESSAGE_LENGTH]}
-        entry["line"] = self.line + before.count(newline)
+        entry["line"] = self.line + data.count(newline, 0, at)
         if level == "record" and not header:
             entry["record"] = self.records + 1
-        entry["byte_offset"] = self.offset + self.width(before)
+        entry["byte_offset"] = self.offset + (at if self.width is len else self.width(data[:at]))
         if here:
-            entry["column"] = len(before[before.rfind(newline) + 1 :].decode("utf-8", "replace")) + 1
+            entry["column"] = _characters(data, data.rfind(newline, 0, at) + 1, at) + 1
         if field_number is not None:
             entry["field_number"] = field_number
         if field is not None:
@@ -129,8 +140,48 @@ class Tally:
             entry["keyword"] = printable(keyword)[:MESSAGE_LENGTH]
         if data:
             entry["excerpt"] = excerpt(data, at) if shown is None else excerpt(shown)
+        self._list(entry)
+
+    def _list(self, entry: dict[str, Any]) -> None:
         self.listed.append(entry)
         self.listed_bytes += len(json.dumps(entry))
+
+    @property
+    def _full(self) -> bool:
+        return len(self.listed) >= ERRORS_LISTED or self.listed_bytes >= ERRORS_LISTED_BYTES
+
+    def composable(self, state: Mapping[str, Any]) -> bool:
+        """Whether the pass goes on beyond what another tally, which never stops, was told of the records from here
+        on."""
+        if self.stopped_by is not None:
+            return False
+        bad, rate = state["bad_records"], self.rules.max_error_rate
+        if self.rules.max_errors is not None and self.record_errors + state["record_errors"] > (
+            self.rules.errors_tolerated
+        ):
+            return False
+        # As if the bad records were the first ones there; one more, because rates are rounded.
+        most = self.bad_records + bad + 1
+        return rate is None or not bad or most <= rate * (self.records + bad)
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take up what another tally was told of the records from here on; its lines and records counted from 1.
+        Asked before: ``composable``."""
+        for entry in state["listed"]:
+            if self._full:
+                break
+            shifted = dict(entry)
+            shifted["line"] += self.line - 1
+            if "record" in shifted:
+                shifted["record"] += self.records
+            self._list(shifted)
+        for mine, theirs in ((self.counts, state["counts"]), (self.warnings, state["warnings"])):
+            for code, many in theirs.items():
+                mine[code] = mine.get(code, 0) + many
+        for name in ("records", "bad_records", "record_errors", "lf", "crlf"):
+            setattr(self, name, getattr(self, name) + state[name])
+        self.line += state["line"] - 1
+        self.offset, self.unbroken, self.cr = state["offset"], state["unbroken"], state["cr"]
 
     def fault_at(
         self, code: str, message: str, *, line: int, byte_offset: int, shown: bytes, column: int | None = None
@@ -179,7 +230,8 @@ class Tally:
         self.line += breaks
         if newline == b"\n" and breaks:
             self.lf += breaks
-            self.crlf += data.count(b"\r\n")
+            if b"\r" in data:
+                self.crlf += data.count(b"\r\n")
             if self.cr and data.startswith(b"\n"):
                 self.crlf += 1  # a line that was too long was cut between the two
         self.cr = data.endswith(b"\r")
