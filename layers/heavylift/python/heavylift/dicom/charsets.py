@@ -116,17 +116,20 @@ def decode(value: bytes, codecs: tuple[str, ...]) -> str:
 
 
 def _decode_run(run: bytes, codecs: tuple[str, ...]) -> str:
-    """A part of a value, up to the next escape sequence."""
+    """A part of a value, up to the next escape sequence. One that its set cannot read falls back to the first set."""
     if not run.startswith(b"\x1b"):
         return run.decode(codecs[0], "replace")
     length = 4 if run.startswith((b"\x1b$(", b"\x1b$)")) else 3
     codec = ESCAPES.get(run[:length])
     if codec is None or (codec not in codecs and codec != DEFAULT):
         return run.decode(codecs[0], "replace")
-    if codec in _OWN_ESCAPES:
-        return run.decode(codec, "replace")
-    text = run[length:]
-    reset = _RESET.search(text)
-    if reset is None:
-        return text.decode(codec, "replace")
-    return text[: reset.start()].decode(codec, "replace") + text[reset.start() :].decode(codecs[0], "replace")
+    try:
+        if codec in _OWN_ESCAPES:
+            return run.decode(codec)
+        text = run[length:]
+        reset = _RESET.search(text)
+        if reset is None:
+            return text.decode(codec)
+        return text[: reset.start()].decode(codec) + text[reset.start() :].decode(codecs[0])
+    except UnicodeError:
+        return run.decode(codecs[0], "replace")

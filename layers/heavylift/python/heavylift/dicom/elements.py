@@ -6,7 +6,7 @@ and implicit VR, sequences, delimiters), 6.2.2 (UN of undefined length holds imp
 
 Bounds: RANGES_MAX windows of WINDOW_BYTES, so at most WINDOW_BYTES / 8 elements each; values of VALUE_BYTES_MAX;
 DEPTH_MAX open sequences and items. Tolerance: data win over what the transfer syntax says about VRs, item by item;
-a VR that nobody has defined is taken for a new one with a 32-bit length where its reserved bytes are zero.
+a VR that nobody has defined is taken for a new one with a 32-bit length where that is possible.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _walk_top(
                     length = long_length(data, p + 8)[0]
                     value = p + 12
                 else:
-                    value, length = _unknown_vr(data, p, vr, length, encoding, result)
+                    value, length = _unknown_vr(data, p, vr, length, encoding, hand, result)
             else:
                 here, length = two(data, p)
                 value = p + 8
@@ -271,16 +271,21 @@ def _vr_text(code: int, encoding: Encoding) -> str:
 
 
 def _unknown_vr(
-    data: bytes, p: int, vr: int, length: int, encoding: Encoding, result: Walked | None
+    data: bytes, p: int, vr: int, length: int, encoding: Encoding, hand: _Window, result: Walked | None
 ) -> tuple[int, int]:
-    """Where the value of an element with an undefined VR begins, and its length."""
+    """Where the value of an element with an undefined VR begins, and its length.
+
+    New VRs have lengths of 32 bits behind two reserved bytes of zero (PS3.5 7.1.2); a damaged old one has 16 bits.
+    """
     letters = data[p + 4 : p + 6]
     if b"AA" <= letters <= b"ZZ":
         if result is not None:
             result.warnings.add("unknown_vr")
-        if length:  # the reserved bytes of a 32-bit length are zero, so this is a length of 16 bits
-            return p + 8, length
-        return p + 12, encoding.long_length(data, p + 8)[0]
+        if not length:
+            long = encoding.long_length(data, p + 8)[0]
+            if hand.base + p + 12 + long <= hand.total:
+                return p + 12, long
+        return p + 8, length
     if result is not None and encoding.raw(encoding.one(data, p)[0]) >> 16 != 0xFFFE:
         result.warnings.add("implicit_within_explicit")
     return p + 8, encoding.long_length(data, p + 4)[0]
@@ -336,7 +341,8 @@ def _skip_items(hand: _Window, at: int, encoding: Encoding) -> Generator[Range, 
                     continue
                 if tag != ITEM:
                     raise ContentError("corrupt", "a sequence holds something that is not an item", offset=base + p)
-                if length != UNDEFINED:
+                # An item that would reach beyond the data is walked: its length is wrong, its end may be marked.
+                if length != UNDEFINED and base + value + length <= hand.total:
                     p = value + length
                     continue
                 if encoding.explicit:
@@ -358,7 +364,7 @@ def _skip_items(hand: _Window, at: int, encoding: Encoding) -> Generator[Range, 
                         value = p + 12
                         unknown = length == UNDEFINED and _vr_text(vr, encoding) == "UN"
                     else:
-                        value, length = _unknown_vr(data, p, vr, length, encoding, None)
+                        value, length = _unknown_vr(data, p, vr, length, encoding, hand, None)
                 else:
                     value = p + 8
                 if encoding.specials.get(raw) == ITEM_END:

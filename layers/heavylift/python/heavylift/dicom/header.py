@@ -23,6 +23,7 @@ from heavylift.dicom.elements import (
     IMPLICIT_BIG,
     IMPLICIT_LITTLE,
     ITEM,
+    ITEM_END,
     LONG_VRS,
     SEQUENCE_END,
     SHORT_VRS,
@@ -183,8 +184,8 @@ class Header:
 
 
 @dataclass(slots=True)
-class _Start:
-    """What stands before the dataset."""
+class Start:
+    """What stands before the dataset, and the bytes in hand."""
 
     offset: int  # of the dataset
     window: bytes
@@ -240,25 +241,44 @@ class _Counted:
 
 
 def _read(size_bytes: int, to_pixel_data: bool, counted: _Counted) -> Reader[Header]:
-    head = yield Range(0, min(WINDOW_BYTES, size_bytes))
-    start = yield from _read_start(head, size_bytes)
+    elements = yield from read_elements(size_bytes, to_pixel_data=to_pixel_data)
+    start, walked, encoding = elements.start, elements.walked, elements.encoding
     if start.media_class_uid == syntaxes.DICOMDIR_CLASS:
         raise ContentError("stray", "a DICOMDIR lists files, it is none of them", stray="dicomdir")
-    if start.transfer_syntax_uid == syntaxes.DEFLATED:
-        walked, encoding = yield from _walk_deflated(start, size_bytes)
-        check_end = False
-    else:
-        encoding = yield from _find_encoding(start, size_bytes)
-        walked = yield from _walk_plain(start, encoding, size_bytes, to_pixel_data)
-        check_end = True
     warnings = start.warnings | walked.warnings
     uids = _check(walked, size_bytes)
-    if check_end and walked.pixel is not None:
+    if walked.pixel is not None and not elements.deflated:
         warnings |= yield from _prove_end(walked, walked.pixel, encoding, size_bytes)
     return _build(start, walked, encoding, uids, warnings, size_bytes, counted)
 
 
-def _walk_plain(start: _Start, encoding: Encoding, size_bytes: int, to_pixel_data: bool) -> Reader[Walked]:
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What a file begins with, and the index attributes as stored, whatever their verdict will be."""
+
+    start: Start
+    walked: Walked
+    encoding: Encoding
+
+    @property
+    def deflated(self) -> bool:
+        """Offsets are of the inflated dataset."""
+        return self.start.transfer_syntax_uid == syntaxes.DEFLATED
+
+
+def read_elements(size_bytes: int, *, to_pixel_data: bool = False) -> Reader[Elements]:
+    """The elements that ``read_header`` judges. ContentError where the file does not even begin as DICOM."""
+    head = yield Range(0, min(WINDOW_BYTES, size_bytes))
+    start = yield from _read_start(head, size_bytes)
+    if start.transfer_syntax_uid == syntaxes.DEFLATED:
+        walked, encoding = yield from _walk_deflated(start, size_bytes)
+    else:
+        encoding = yield from _find_encoding(start, size_bytes)
+        walked = yield from _walk_plain(start, encoding, size_bytes, to_pixel_data)
+    return Elements(start, walked, encoding)
+
+
+def _walk_plain(start: Start, encoding: Encoding, size_bytes: int, to_pixel_data: bool) -> Reader[Walked]:
     """Walk until the index is complete, and on where that alone does not tell whether the file is whole."""
     walked = yield from walk(
         *(start.window, start.base, start.offset, size_bytes, encoding, INDEX_TAGS, RANGES_MAX),
@@ -299,9 +319,9 @@ def _truncated(message: str, size_bytes: int) -> ContentError:
 # --- before the dataset -----------------------------------------------------------------------------------------
 
 
-def _read_start(head: bytes, size_bytes: int) -> Reader[_Start]:
+def _read_start(head: bytes, size_bytes: int) -> Reader[Start]:
     """Preamble and file meta information (always explicit VR little endian; its length element is not trusted)."""
-    start = _Start(0, head, 0, None, "", "", set())
+    start = Start(0, head, 0, None, "", "", set())
     if head[128:132] == b"DICM":
         start.preamble, start.offset = head[:128], 132
     elif head[:4] == b"DICM":
@@ -325,7 +345,11 @@ def _read_start(head: bytes, size_bytes: int) -> Reader[_Start]:
                 raise _truncated("the file ends within its file meta information", size_bytes)
         raw, _, length = unpack(start.window, p)
         if raw & 0xFFFF != 2:
-            return start
+            if raw not in _DELIMITERS or start.window[p + 4 : p + 8] != bytes(4):
+                return start
+            start.warnings.add("stray_delimiter")
+            start.offset += 8
+            continue
         letters = start.window[p + 4 : p + 6]
         if letters in SHORT_VRS:
             value = p + 8
@@ -355,10 +379,11 @@ def _read_start(head: bytes, size_bytes: int) -> Reader[_Start]:
 
 # As read in little endian: (0002,0010) and (0002,0002).
 _META_TRANSFER_SYNTAX: Final = EXPLICIT_LITTLE.raw(0x00020010)
+_DELIMITERS: Final = frozenset({EXPLICIT_LITTLE.raw(ITEM_END), EXPLICIT_LITTLE.raw(SEQUENCE_END)})
 _META_TAGS: Final = frozenset({_META_TRANSFER_SYNTAX, EXPLICIT_LITTLE.raw(0x00020002)})
 
 
-def _bring(start: _Start, size_bytes: int) -> Reader[None]:
+def _bring(start: Start, size_bytes: int) -> Reader[None]:
     """The window from ``start.offset`` on; it may be empty at the end of the object."""
     if start.offset < size_bytes and start.base < start.offset:
         start.window = yield Range(start.offset, min(WINDOW_BYTES, size_bytes - start.offset))
@@ -382,7 +407,7 @@ _TWO_SHORTS_LITTLE: Final = struct.Struct("<HH").unpack_from
 _TWO_SHORTS_BIG: Final = struct.Struct(">HH").unpack_from
 
 
-def _find_encoding(start: _Start, size_bytes: int) -> Reader[Encoding]:
+def _find_encoding(start: Start, size_bytes: int) -> Reader[Encoding]:
     """How the dataset is written: by its transfer syntax, corrected by what its first element looks like."""
     if start.offset - start.base + 8 > len(start.window):
         yield from _bring(start, size_bytes)
@@ -390,7 +415,7 @@ def _find_encoding(start: _Start, size_bytes: int) -> Reader[Encoding]:
     return _encoding_of(start.transfer_syntax_uid, start.window[start.offset - start.base :][:8], start.warnings)
 
 
-def _skip_commands(start: _Start, size_bytes: int) -> Reader[None]:
+def _skip_commands(start: Start, size_bytes: int) -> Reader[None]:
     """Pass over a command set (group 0, implicit VR), which some systems leave before the dataset."""
     for _ in range(64):
         p = start.offset - start.base
@@ -413,9 +438,8 @@ def _encoding_of(transfer_syntax_uid: str, first: bytes, warnings: set[str]) -> 
     little = transfer_syntax_uid != syntaxes.EXPLICIT_BIG
     if not transfer_syntax_uid:
         warnings.add("transfer_syntax_missing")
-        explicit_found = first[4:6] in SHORT_VRS or first[4:6] in LONG_VRS
         explicit_said = explicit_found
-        little = not (explicit_found and _TWO_SHORTS_LITTLE(first)[0] >= 0x400)
+        little = not (explicit_found and _TWO_SHORTS_LITTLE(first)[0] >= 0x400 > _TWO_SHORTS_BIG(first)[0])
     else:
         explicit_said = transfer_syntax_uid != syntaxes.IMPLICIT_LITTLE
         if little and _TWO_SHORTS_LITTLE(first)[0] == 0x0800 and _TWO_SHORTS_BIG(first)[1] < 0x200:
@@ -431,7 +455,7 @@ def _encoding_of(transfer_syntax_uid: str, first: bytes, warnings: set[str]) -> 
 # --- deflated datasets ------------------------------------------------------------------------------------------
 
 
-def _walk_deflated(start: _Start, size_bytes: int) -> Generator[Range, bytes, tuple[Walked, Encoding]]:
+def _walk_deflated(start: Start, size_bytes: int) -> Generator[Range, bytes, tuple[Walked, Encoding]]:
     """Walk a deflated dataset (PS3.5 A.5) as it is inflated, a window at a time and never beyond INFLATED_BYTES_MAX.
 
     ContentError ``corrupt`` where the stream is broken, ``limit_exceeded`` where the header does not end in time.
@@ -459,7 +483,7 @@ def _walk_deflated(start: _Start, size_bytes: int) -> Generator[Range, bytes, tu
 class _Inflated:
     """The inflated bytes of a dataset, forwards only."""
 
-    def __init__(self, start: _Start, size_bytes: int) -> None:
+    def __init__(self, start: Start, size_bytes: int) -> None:
         self._inflater = zlib.decompressobj(-15)
         self._input = start.window[start.offset - start.base :]
         self._next = start.base + len(start.window)
@@ -555,7 +579,7 @@ def _check(walked: Walked, size_bytes: int) -> tuple[str, str, str, str]:
 _DEFAULT_CODECS: Final = (charsets.DEFAULT,)
 
 
-def _texts(values: dict[int, bytes], warnings: set[str]) -> dict[int, str]:
+def texts_of(values: dict[int, bytes], warnings: set[str]) -> dict[int, str]:
     """Every value that is text, without its padding. Nearly all are ASCII, whatever the character set."""
     texts = [value for tag, value in values.items() if tag not in _BINARY_TAGS]
     together = b"".join(texts)
@@ -575,7 +599,7 @@ def _texts(values: dict[int, bytes], warnings: set[str]) -> dict[int, str]:
 
 
 def _build(
-    start: _Start,
+    start: Start,
     walked: Walked,
     encoding: Encoding,
     uids: tuple[str, str, str, str],
@@ -584,7 +608,7 @@ def _build(
     counted: _Counted,
 ) -> Header:
     values = walked.values
-    texts = _texts(values, warnings)
+    texts = texts_of(values, warnings)
 
     def string_number(tag: int) -> int | None:
         value = values.get(tag)
