@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import pydicom
@@ -126,7 +127,7 @@ FILES = real_files()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_real_files_are_read_alike(path) -> None:  # type: ignore[no-untyped-def]
+def test_real_files_are_read_alike(path: Path) -> None:
     """Each file of pydicom's own tests: the same values, or a verdict that pydicom's silence bears out."""
     data = path.read_bytes()
     dataset = theirs(data)

@@ -62,8 +62,15 @@ INDEX_TAGS: Final = frozenset(
         *(0x00400244, 0x00400245),
     }
 )
+# The Extended Offset Table stands before the pixel data, which end the walk.
+EXTENDED_OFFSETS: Final = 0x7FE00001
+EXTENDED_LENGTHS: Final = 0x7FE00002
+READ_TAGS: Final = INDEX_TAGS | {EXTENDED_OFFSETS, EXTENDED_LENGTHS}
 _BINARY_TAGS: Final = frozenset(
-    {0x00280002, 0x00280006, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103}
+    {
+        *(0x00280002, 0x00280006, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103),
+        *(EXTENDED_OFFSETS, EXTENDED_LENGTHS),
+    }
 )
 # Values whose characters depend on the character set (SH, LO, PN: PS3.5 6.1.2.3); all others are of the default one.
 _FREE_TEXT_TAGS: Final = frozenset(
@@ -110,7 +117,8 @@ class Header:
     a name's groups by "=". '' or None: absent, empty, or no number (then ``warnings`` says ``bad_number``).
     ``pixel_data`` None: there are none, or they begin beyond what was read (``complete`` False).
     ``preamble_kind``: see ``classify``; '' without a preamble. ``values``: the index attributes as stored, by tag;
-    ``texts``: those that are text. ``encoding``: how the dataset's elements are written.
+    ``texts``: those that are text; ``values`` has the Extended Offset Table too. ``encoding``: how the dataset's
+    elements are written.
     """
 
     sop_class_uid: str
@@ -281,7 +289,7 @@ def read_elements(size_bytes: int, *, to_pixel_data: bool = False) -> Reader[Ele
 def _walk_plain(start: Start, encoding: Encoding, size_bytes: int, to_pixel_data: bool) -> Reader[Walked]:
     """Walk until the index is complete, and on where that alone does not tell whether the file is whole."""
     walked = yield from walk(
-        *(start.window, start.base, start.offset, size_bytes, encoding, INDEX_TAGS, RANGES_MAX),
+        *(start.window, start.base, start.offset, size_bytes, encoding, READ_TAGS, RANGES_MAX),
         content_after=None if to_pixel_data else _COMPLETE_AFTER,
     )
     if walked.ended or to_pixel_data:
@@ -290,7 +298,7 @@ def _walk_plain(start: Start, encoding: Encoding, size_bytes: int, to_pixel_data
     native = syntaxes.syntax_of(start.transfer_syntax_uid or syntaxes.IMPLICIT_LITTLE).native
     if missing or (native and _native_bytes(walked, encoding) > size_bytes - walked.position):
         further = yield from walk(
-            *(walked.window, walked.window_base, walked.position, size_bytes, encoding, INDEX_TAGS, RANGES_MAX)
+            *(walked.window, walked.window_base, walked.position, size_bytes, encoding, READ_TAGS, RANGES_MAX)
         )
         further.values = walked.values | further.values
         further.warnings |= walked.warnings
@@ -464,7 +472,7 @@ def _walk_deflated(start: Start, size_bytes: int) -> Generator[Range, bytes, tup
     first = yield from flow.bring(0, WINDOW_BYTES)
     encoding = _encoding_of(start.transfer_syntax_uid, first[:8], start.warnings)
     walker: Walk = walk(
-        first, 0, 0, ENDLESS if len(first) == WINDOW_BYTES else len(first), encoding, INDEX_TAGS, 1 << 20
+        first, 0, 0, ENDLESS if len(first) == WINDOW_BYTES else len(first), encoding, READ_TAGS, 1 << 20
     )
     try:
         want = next(walker)
