@@ -275,7 +275,7 @@ FUNCTIONS = (
         "initiate",
         memory_mb=1024,
         timeout_s=29,
-        layers=("base",),
+        layers=("base", "tables"),
         routes=(
             Route("POST", "/v1/uploads"),
             Route("POST", "/v1/batches"),
@@ -329,7 +329,7 @@ FUNCTIONS = (
         "complete",
         memory_mb=512,
         timeout_s=29,
-        layers=("base",),
+        layers=("base", "tables"),
         routes=(
             Route("POST", "/v1/uploads/{id}/complete"),
             Route("POST", "/v1/uploads/{id}/retry"),
@@ -548,6 +548,7 @@ SETTINGS: tuple[str, ...] = (
     "ENABLE_TIFF_CHUNKING",
     "DEFAULT_RULES",
     "MALWARE_SCAN",
+    "TYPE_MISMATCH",
     "RATE_LIMIT_FILES_PER_MINUTE",
     "RATE_LIMIT_CALLS_PER_MINUTE",
 )

@@ -543,12 +543,16 @@ def test_waiting(world: World) -> None:
 
 def test_rules_kind_and_metadata_are_the_batchs(world: World) -> None:
     """A member's record has what the batch was begun with; a declared kind is held against the content."""
-    client = begun(world, texts(1), kind="image", rules={"max_bytes": 5}, metadata={"logical_id": "lot 9"})
+    client = begun(world, texts(1), kind="image", rules={"max_file_size": 5}, metadata={"logical_id": "lot 9"})
     client.send()
     world.pump()
     record = world.record(client.file_id(1))
 
-    assert (record.rules, record.metadata, record.logical_id) == ({"max_bytes": 5}, {"logical_id": "lot 9"}, "lot 9")
+    assert (record.rules, record.metadata, record.logical_id) == (
+        {"max_file_size": 5},
+        {"logical_id": "lot 9"},
+        "lot 9",
+    )
     assert record.failure is not None
     assert record.failure["code"] == "type_mismatch"
 

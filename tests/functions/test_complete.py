@@ -369,12 +369,12 @@ def test_retry_goes_to_the_stage_that_failed(world: World, stage: str, state: st
 def test_retry_takes_other_rules(world: World) -> None:
     """rules of a retry replace those of initiate."""
     data = b"no picture"
-    file_id = world.initiate("a.png", data, rules={"old": 1})
+    file_id = world.initiate("a.png", data, rules={"min_records": 1})
     world.put(file_id, data)
     world.pump()
     assert world.status(file_id) == "rejected"
-    assert world.retry(file_id, rules={"new": 2})[0] == 202
-    assert world.record(file_id).rules == {"new": 2}
+    assert world.retry(file_id, rules={"min_records": 2})[0] == 202
+    assert world.record(file_id).rules == {"min_records": 2}
     world.pump()
     assert world.status(file_id) == "rejected"
 

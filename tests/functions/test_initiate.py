@@ -55,7 +55,7 @@ def test_a_record_of_a_hundred_percent(desk: World) -> None:
         "checksum": "sha256",
         "sha256": DIGEST.hexdigest(),
         "relative_path": "study/Slide 0012.tif",
-        "rules": {"columns": [{"name": "x", "": 1}]},
+        "rules": {"schema": {"properties": {"": {"maximum": 10**60, "minimum": 1e-300}}}},
         "data_type": "scan",
         "description": "a slide",
         "metadata": {"logical_id": "slide", "deep": [[[1.5, None, {"": True}]]], "big": 10**60, "tiny": 1e-300},

@@ -102,7 +102,7 @@ def test_a_second_run_replaces_the_pictures(world: World) -> None:
 
 def test_the_fault_is_the_messages_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of three, one of which breaks: that one alone is reported, and its visibility set."""
-    ids = [put(world, f"{n}.txt", TEXT.data + bytes([n])) for n in range(3)]
+    ids = [put(world, f"{n}.txt", TEXT.data + str(n).encode()) for n in range(3)]
     world.announce()
     broken = json.loads(world.queues.messages[1].body)["detail"]["object"]["key"]
     messages = [world.queues.receive() for _ in range(3)]

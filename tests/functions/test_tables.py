@@ -85,9 +85,36 @@ def test_other_rules_look_again(world: World) -> None:
     assert (record.report or {})["errors"] == 2
 
 
-def test_wrong_rules_are_the_files_verdict(world: World) -> None:
-    """They name the rule; the file can be tried again."""
-    file_id = sent(world, "a.jsonl", b"{}\n", rules={"schema": {"type": "nonsense"}})
+WRONG = {
+    "max_file_size": {"max_file_size": "1 GB"},
+    "min_recrods": {"min_recrods": 1},
+    "allowed_formats": {"allowed_formats": ["cvs"]},
+    "schema": {"schema": {"type": "nonsense"}},
+    "dialect": {"dialect": {"delimiter": ";;"}},
+}
+
+
+@pytest.mark.parametrize("rule", WRONG)
+def test_wrong_rules_are_told_where_they_are_sent(world: World, rule: str) -> None:
+    """A problem of that file at initiate, 422 at retry and for a batch: the name of the rule, and what is wrong."""
+    good = sent(world, "a.csv", GOOD)
+    world.pump()
+    files = [{"name": "a.csv", "size": 5, "rules": WRONG[rule]}, {"name": "b.csv", "size": 5}]
+    status, body = world.call("initiate", "POST", "/v1/uploads", body={"files": files})
+    problem = body["uploads"][0]["problem"]
+    retried, answer = world.retry(good, rules=WRONG[rule])
+    batch, refused = world.call("initiate", "POST", "/v1/batches", body={"total": 1, "rules": WRONG[rule]})
+
+    assert (status, problem["code"], problem["rule"], problem["status"]) == (201, "invalid_rules", rule, 422)
+    assert "upload_id" in body["uploads"][1]
+    assert (retried, answer["code"], answer["rule"]) == (422, "invalid_rules", rule)
+    assert (batch, refused["code"], refused["rule"]) == (422, "invalid_rules", rule)
+    assert rule in problem["detail"]
+
+
+def test_rules_of_the_other_format_are_the_files_verdict(world: World) -> None:
+    """What only the file can tell; with right ones it can be tried again."""
+    file_id = sent(world, "a.csv", GOOD, rules={"schema": {"type": "object"}})
     world.pump()
     record = world.record(file_id)
 
@@ -115,6 +142,94 @@ def test_a_data_type_has_default_rules(world: World, monkeypatch: pytest.MonkeyP
 
     assert [world.record(file_id).status.value for file_id in ids] == ["rejected", "rejected", "completed"]
     settings_module.settings.cache_clear()
+
+
+def test_wrong_default_rules_are_the_deployers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is rejected for them: it fails, and goes on when they are mended."""
+    from heavylift import settings as settings_module
+
+    monkeypatch.setenv("DEFAULT_RULES", json.dumps({"orders": {"min_recrods": 3}}))
+    settings_module.settings.cache_clear()
+    file_id = sent(world, "a.csv", GOOD, data_type="orders")
+    world.pump()
+    failed = world.record(file_id)
+    monkeypatch.setenv("DEFAULT_RULES", json.dumps({"orders": {"min_records": 1}}))
+    settings_module.settings.cache_clear()
+    world.retry(file_id)
+    world.pump()
+    settings_module.settings.cache_clear()
+
+    assert (failed.status.value, failure_of(failed)["code"], failure_of(failed)["retryable"]) == (
+        "failed",
+        "default_rules_wrong",
+        True,
+    )
+    assert "min_recrods" in failure_of(failed)["message"]
+    assert world.status(file_id) == "completed"
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        ({"max_file_size": 10}, ["byte-count"]),
+        ({"allowed_formats": ["csv", "image/tiff"]}, ["type-mismatch"]),
+        ({"max_file_size": 10, "allowed_formats": ["jpg"]}, ["byte-count", "type-mismatch"]),
+        ({"max_file_size": 1_000, "allowed_formats": ["png"]}, []),
+        ({"allowed_formats": ["image/png"], "min_records": 5}, []),
+        ({"allowed_formats": [".PNG"]}, []),
+    ],
+)
+def test_size_and_format_are_ruled_for_every_kind(world: World, rules: dict[str, Any], codes: list[str]) -> None:
+    """A picture has no records, but a size and a format; its report says the same things."""
+    from tests.doubles.samples import PICTURE
+
+    file_id = sent(world, PICTURE.name, PICTURE.data, rules=rules)
+    world.pump()
+    record = world.record(file_id)
+    report = report_of(world, record)
+
+    assert (record.status.value, report["valid"]) == (("rejected", False) if codes else ("completed", True))
+    assert [error["code"] for error in report["errors"]] == sorted(report["counts"]) == codes
+    assert all(str(len(PICTURE.data)) in e["message"] for e in report["errors"] if e["code"] == "byte-count")
+    if codes:
+        assert failure_of(record)["code"] == "not_valid"
+
+
+@pytest.mark.parametrize("how", ["setting", "rule"])
+@pytest.mark.parametrize(("policy", "status"), [("error", "rejected"), ("warn", "completed"), ("allow", "completed")])
+def test_contradictions_have_a_policy(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str, policy: str, status: str
+) -> None:
+    """By the deployment's setting, or by the rule of the file, which has the last word; a warning is in the trail."""
+    from heavylift import settings as settings_module
+    from tests.doubles.samples import SMALL_PICTURE
+
+    rules = {"type_mismatch": policy} if how == "rule" else None
+    monkeypatch.setenv("TYPE_MISMATCH", policy if how == "setting" else "error" if policy != "error" else "allow")
+    settings_module.settings.cache_clear()
+    file_id = sent(world, "table.csv", SMALL_PICTURE.data, **({"rules": rules} if rules else {}))
+    world.pump(copies=2)
+    record = world.record(file_id)
+    told = [entry for entry in record.events if entry["event"] == "type_mismatch"]
+    settings_module.settings.cache_clear()
+
+    assert record.status.value == status
+    assert len(told) == (policy == "warn")
+    if status == "rejected":
+        assert (failure_of(record)["code"], failure_of(record)["expected"]) == ("type_mismatch", "table")
+        assert failure_of(record)["detected"] == "image/png"
+    else:
+        assert (record.kind, record.format) == ("image", "PNG")
+
+
+def test_a_nul_does_not_hide_a_table(world: World) -> None:
+    """Content that looks like nothing is read as what it is called, and the defect is named."""
+    file_id = sent(world, "a.csv", b"id,name\n1,o\0ne\n2,two\n")
+    world.pump()
+    report = report_of(world, world.record(file_id))
+
+    assert world.status(file_id) == "rejected"
+    assert [(e["code"], e["line"], e["byte_offset"]) for e in report["errors"]] == [("nul-byte", 2, 11)]
 
 
 def test_a_file_without_a_report_says_so(world: World) -> None:

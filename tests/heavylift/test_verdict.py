@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,13 @@ PNG = Detection("image", "PNG", "image/png")
 TEXT = Detection("text", "Text", "text/plain")
 CSV = Detection("table", "CSV", "text/csv")
 DNG = Detection("raw", "DNG", "image/x-adobe-dng")
-OTHER = Detection("other", "Data", "application/octet-stream")
+OTHER = Detection("other", "Unknown", "application/octet-stream")
+XLSX = Detection("other", "XLSX", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
+PDF = Detection("other", "PDF", "application/pdf")
+ZIP = Detection("archive", "ZIP", "application/zip")
+GZIP = Detection("archive", "gzip", "application/gzip")
+TARRED = Detection("archive", "gzip", "application/gzip", inner="tar")
+PACKED_CSV = Detection("table", "gzip", "application/gzip", inner="CSV")
 
 
 def verdict(record: FileRecord, detection: Detection) -> str:
@@ -45,7 +52,7 @@ def verdict(record: FileRecord, detection: Detection) -> str:
         (record_of("a.tif"), OTHER, "type_mismatch"),
         (record_of("a", declared_type="image/tiff"), TEXT, "type_mismatch"),
         (record_of("a", declared_kind="image"), TEXT, "type_mismatch"),
-        (record_of("a.txt"), PNG, "accepted"),  # a name alone announces no text
+        (record_of("a.txt"), PNG, "type_mismatch"),
         (record_of("a.txt", declared_type="text/plain"), PNG, "type_mismatch"),
         (record_of("a.dcm"), PNG, "type_mismatch"),
         (record_of("a.bin"), OTHER, "accepted"),
@@ -59,6 +66,49 @@ def verdict(record: FileRecord, detection: Detection) -> str:
 def test_verdicts(record: FileRecord, detection: Detection, expected: str) -> None:
     """One case each."""
     assert verdict(record, detection) == expected
+
+
+CONTRADICTIONS = {
+    "a sheet that is called a table": (record_of("a.csv"), XLSX, True),
+    "a sheet that is declared a table": (record_of("a", declared_type="text/csv"), XLSX, True),
+    "a picture that is called JSON": (record_of("a.json"), PNG, True),
+    "an archive that is called text": (record_of("a.txt"), ZIP, True),
+    "a tar in gzip that is called a table": (record_of("a.csv"), TARRED, True),
+    "a table in gzip": (record_of("a.csv"), PACKED_CSV, False),
+    "something in gzip that is declared a table": (record_of("a.gz", declared_type="text/csv"), GZIP, False),
+    "a table that is called text": (record_of("a.txt"), CSV, False),
+    "text that is called a table": (record_of("a.csv"), TEXT, False),
+    "a document that is declared an archive": (record_of("a", declared_type="application/zip"), PDF, True),
+    "a sheet that is declared an archive": (record_of("a", declared_type="application/zip"), XLSX, False),
+    "a tar in gzip that is declared a tar": (record_of("a", declared_type="application/x-tar"), TARRED, False),
+    "an archive's name alone": (record_of("a.zip"), PDF, False),
+    "a document's name alone": (record_of("a.pdf"), TEXT, False),
+    "a document that nobody knows": (record_of("a", declared_type="application/pdf"), OTHER, False),
+    "a type without a rule": (record_of("a", declared_type="x/y"), XLSX, False),
+    "text that is called a picture": (record_of("a.png"), TEXT, True),
+    "a picture that is called another": (record_of("a.png"), DNG, False),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_contradictions_and_their_policy(what: str) -> None:
+    """``error``: a verdict. ``warn``: the content decides, and the sentence is kept. ``allow``: the content decides."""
+    record, detection, contradicts = CONTRADICTIONS[what]
+    warned, allowed = judge(record, detection, "warn"), judge(record, detection, "allow")
+
+    assert verdict(record, detection) == ("type_mismatch" if contradicts else "accepted")
+    assert (warned.mismatch is not None) == contradicts
+    assert allowed.mismatch is None
+    assert (warned.kind, warned.format) == (allowed.kind, allowed.format)
+    if contradicts:
+        assert (allowed.kind, allowed.format) == (detection.kind, detection.format)
+        assert detection.format in (warned.mismatch or "")
+
+
+def test_no_policy_lets_programs_in() -> None:
+    """Refused is refused."""
+    with pytest.raises(ContentError, match="type_refused"):
+        judge(record_of("a.csv"), Detection("other", "Executable", "application/x-executable", "executable"), "allow")
 
 
 @pytest.mark.parametrize("media_type", sorted(REFUSED_MEDIA_TYPES))
@@ -75,7 +125,11 @@ def test_among_texts_the_client_knows_best() -> None:
     assert judge(record_of("a", declared_type="application/x-ndjson"), TEXT).format == "JSONL"
     assert judge(record_of("a.txt"), CSV) == Accepted("text", "Text", "text/plain")
     assert judge(record_of("a"), CSV) == Accepted("table", "CSV", "text/csv")
-    assert judge(record_of("a.csv"), PNG).kind == "image"
+    assert judge(record_of("a.csv"), OTHER).format == "CSV"  # a NUL in it, and it looks like nothing
+    assert judge(record_of("a", declared_kind="table"), OTHER).kind == "table"
+    assert judge(record_of("a.txt"), OTHER).kind == "other"  # nobody promised anything
+    assert judge(record_of("a.txt"), replace(OTHER, nearly_text=True)).kind == "text"
+    assert judge(record_of("a.txt", declared_type="text/plain"), OTHER).kind == "text"
 
 
 @given(

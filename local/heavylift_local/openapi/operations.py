@@ -212,9 +212,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/uploads/{id}/retry": Operation(
         "Try again",
         {202: ("UploadState", "It is on its way again.")},
-        (*BODY_CODES, "not_found", "state_conflict", "source_expired", "record_changed"),
-        "The failed stage once more; of a rejected file the validation, with other rules where some are given. force "
-        "also begins the stage again that the file is in, or has completed.",
+        (*BODY_CODES, "invalid_rules", "not_found", "state_conflict", "source_expired", "record_changed"),
+        "The failed stage once more; of a rejected file the validation, with other rules where some are given. Rules "
+        "for a file that is stored make a new report; its state stays. force also begins the stage again that the file "
+        "is in, or has completed.",
         {"id": FILE_PATH},
         body=bodies.RetryBody,
         body_required=False,
@@ -292,7 +293,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/batches": Operation(
         "Begin a batch",
         {201: ("BatchBegun", "With mode post, the form for its small files.")},
-        (*BODY_CODES, "facility_not_allowed", "rate_limited"),
+        (*BODY_CODES, "invalid_rules", "facility_not_allowed", "rate_limited"),
         "Many files that belong together. mode post: one form for all of them; put: a signed URL each.",
         body=bodies.BatchBody,
         keyed=True,

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from heavylift import keys, s3
 from heavylift.errors import ContentError, TransientError
+from heavylift.file_rules import rules_of
 from heavylift.limits import FETCH_PARALLEL, MIB, SNIFF_HEAD_BYTES, rule_for_extension, rule_for_media_type
 from heavylift.ranges import REQUEST_BYTES, Fetch
 from heavylift.records import FileRecord
@@ -54,14 +55,6 @@ class Checked:
     report: Mapping[str, Any]
     bytes_before: int = 0
     requests_before: int = 0
-
-
-def rules_of(record: FileRecord) -> Any:
-    """The file's own rules, else those that the deployer gives its data type, else those for all others (``*``)."""
-    if record.rules is not None:
-        return record.rules
-    defaults = json.loads(settings().default_rules or "{}")
-    return defaults.get(record.data_type or "", defaults.get("*"))
 
 
 def wanted(record: FileRecord, accepted: Accepted) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heavylift import keys
+from heavylift import file_rules, keys
 from heavylift.api.bodies import CompanionFile, FileEntry, digest_forms, logical_id
 from heavylift.errors import RequestError
 from heavylift.limits import (
@@ -27,8 +27,10 @@ def plan_upload(
 ) -> FileRecord:
     """The record of a new upload, without its S3 upload id.
 
-    RequestError for one file (``size_not_allowed``, ``type_not_allowed``): a problem of that file, not of the call.
+    RequestError for one file (``size_not_allowed``, ``type_not_allowed``, ``invalid_rules``): a problem of that file,
+    not of the call.
     """
+    file_rules.check_sent(entry.rules)
     if entry.size > settings.max_file_size_bytes:
         raise RequestError(
             "size_not_allowed",

@@ -83,6 +83,7 @@ class FileRecord:
     facts: Mapping[str, Any] | None = None
     report: Mapping[str, Any] | None = None
     scan: Mapping[str, Any] | None = None
+    recheck: Mapping[str, Any] | None = None
     decision: Mapping[str, Any] | None = None
     thumbnails: tuple[Mapping[str, Any], ...] = ()
     thumbnail_generated: bool = False

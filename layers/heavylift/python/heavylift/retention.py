@@ -38,14 +38,16 @@ def next_look(record: FileRecord, clocks: Clocks) -> float | None:
         return last_purge if record.purged_at < last_purge else ended + clocks.tombstone_s
     if record.status in QUARANTINED and record.purged_at is None:
         return ended + clocks.quarantine_s
+    if record.recheck is not None and record.stored:
+        return max(float(record.recheck["at"]), float(record.recheck.get("until", 0)))
     return None
 
 
 def duty(record: FileRecord, now: float, clocks: Clocks) -> str:
-    """What a final record needs now: ``announce``, ``purge``, ``release``, ``forget`` or ``nothing``.
+    """What a final record needs now: ``announce``, ``purge``, ``release``, ``recheck``, ``forget`` or ``nothing``.
 
     ``purge``: all its objects and uploads go. ``release``: the uploaded bytes of a rejected or failed file go.
-    ``forget``: the record itself goes.
+    ``recheck``: rules that came late are to be applied, and nobody does it. ``forget``: the record itself goes.
     """
     if record.outbox:
         overdue = now - float(record.outbox[0]["at"]) >= clocks.announce_again_s
@@ -55,6 +57,8 @@ def duty(record: FileRecord, now: float, clocks: Clocks) -> str:
         return "nothing"
     if record.status in QUARANTINED:
         return "release"
+    if record.stored:
+        return "recheck" if record.due_at is not None and record.due_at <= now else "nothing"
     ended = record.finished_at or record.updated_at
     purged_for_good = record.purged_at is not None and record.purged_at >= ended + clocks.purge_again_s
     return "forget" if purged_for_good else "purge"

@@ -22,6 +22,8 @@ from heavylift.limits import (
 )
 
 MALWARE_SCAN = ("off", "strict", "lenient")
+DICOM_CONFLICT = ("keep_first", "replace", "keep_both")
+TYPE_MISMATCH = ("error", "warn", "allow")
 SIGNATURE_TTL_MAX_S = 7 * 86_400  # Signature Version 4 refuses more
 
 
@@ -54,6 +56,8 @@ class Settings:
     enable_tiff_chunking: bool = True
     default_rules: str = ""
     malware_scan: str = "off"
+    type_mismatch: str = "error"
+    dicom_conflict: str = "keep_first"
     rate_limit_files_per_minute: int = RATE_LIMIT_FILES_PER_MINUTE
     rate_limit_calls_per_minute: int = RATE_LIMIT_CALLS_PER_MINUTE
     time_scale: float = 1.0
@@ -137,6 +141,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         tiff_chunk_size=int(number("TIFF_CHUNK_SIZE", base.tiff_chunk_size)),
         default_rules=_rules_by_data_type(environment.get("DEFAULT_RULES", "")),
         malware_scan=_one_of("MALWARE_SCAN", environment.get("MALWARE_SCAN", ""), MALWARE_SCAN),
+        dicom_conflict=_one_of("DICOM_CONFLICT", environment.get("DICOM_CONFLICT", ""), DICOM_CONFLICT),
+        type_mismatch=_one_of("TYPE_MISMATCH", environment.get("TYPE_MISMATCH", ""), TYPE_MISMATCH),
         enable_tiff_chunking=_flag(environment.get("ENABLE_TIFF_CHUNKING", "true")),
         rate_limit_files_per_minute=max(
             0, int(number("RATE_LIMIT_FILES_PER_MINUTE", base.rate_limit_files_per_minute))

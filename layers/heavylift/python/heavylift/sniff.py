@@ -19,7 +19,7 @@ from typing import Final
 
 from heavylift.errors import ContentError
 from heavylift.ranges import Range, Reader, answered_by
-from heavylift.sniff_text import Text, sniff_text
+from heavylift.sniff_text import Text, is_nearly_text, sniff_text
 from heavylift.tiff import tags
 from heavylift.tiff.ifd import Header, Ifd, parse_header, read_ifd, read_integer, read_text
 
@@ -37,7 +37,7 @@ class Detection:
     ``kind``: image raw dicom table json text archive other. ``format``: TIFF DNG JPEG CSV ... Unknown Empty.
     ``refused``: why content of this class is not taken (executable, script, HTML), else None.
     ``encoding``: of text, ``utf-8``, ``utf-8-sig``, ``utf-16-le``, ``utf-16-be`` or ``latin-1``.
-    ``inner``: the format inside gzip or zstd where it could be told.
+    ``inner``: the format inside gzip or zstd where it could be told. ``nearly_text``: of Unknown, text with a defect.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class Detection:
     refused: str | None = None
     encoding: str | None = None
     inner: str | None = None
+    nearly_text: bool = False
 
 
 MEDIA_TYPES: Final[dict[str, tuple[str, str]]] = {
@@ -219,7 +220,7 @@ def detect(size_bytes: int, name: str = "") -> Reader[Detection]:
         return detection("DICOM")
     if b"%PDF-" in head[:1024]:
         return detection("PDF")
-    return detection("Unknown")
+    return replace(detection("Unknown"), nearly_text=is_nearly_text(head))
 
 
 def _of_text(text: Text) -> Detection:

@@ -15,6 +15,8 @@ from typing import Final
 ROWS_LOOKED_AT: Final = 200
 ROWS_ALIKE: Final = 0.9  # of the rows as wide as the header: real tables have the odd broken line
 _DELIMITERS: Final = (",", "\t", ";", "|")
+CONTROLS_SHARE: Final = 50
+_NO_CONTROLS: Final = bytes(n for n in range(256) if n not in {*range(9), *range(14, 27), *range(28, 32), 0x7F})
 # Everything below the blank but TAB, LF, VT, FF, CR, ESC; DEL.
 _CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _HTML: Final = re.compile(r"<(!doctype\s+html|html|head|body|script|iframe|title|table|div|a\s+href)\b", re.IGNORECASE)
@@ -75,6 +77,11 @@ def _decode(head: bytes, more: bool) -> tuple[str, str] | None:
         if sum(1 for c in text if "\x80" <= c <= "\x9f") * 20 > len(text):
             return None
     return None if _CONTROL.search(text) else (text, encoding)
+
+
+def is_nearly_text(head: bytes) -> bool:
+    """Whether no more than one byte in fifty is a control character: text with a defect, and no binary data."""
+    return bool(head) and len(head.translate(None, _NO_CONTROLS)) * CONTROLS_SHARE <= len(head)
 
 
 def _without_comments(body: str) -> str:

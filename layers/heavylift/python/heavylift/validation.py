@@ -10,7 +10,22 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from heavylift import assembly, checking, dynamo, keys, life, purging, queue, records, s3, scanning, work
+from heavylift import (
+    assembly,
+    checking,
+    dynamo,
+    file_rules,
+    keys,
+    life,
+    plain_checks,
+    purging,
+    queue,
+    rechecking,
+    records,
+    s3,
+    scanning,
+    work,
+)
 from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
@@ -39,6 +54,9 @@ def take(delivery: Delivery) -> None:
     found = _record_of(delivery)
     if found is None:
         return
+    if found.stored and found.recheck is not None and isinstance(delivery.message, queue.Continuation):
+        rechecking.take(found, delivery)
+        return
     if found.status is State.SCANNING:
         found = scanning.wait_on(found)
         if found.status is not State.SCANNING or scanning.gate_of(found) is scanning.Gate.WAIT:
@@ -62,8 +80,8 @@ def take(delivery: Delivery) -> None:
         _work(record, delivery)
     except ContentError as error:
         _reject(record, error)
-    except (TargetConflict, scanning.ScanBroken) as error:
-        failure = work.failure_of(error, VALIDATE.name, retryable=isinstance(error, scanning.ScanBroken))
+    except (TargetConflict, scanning.ScanBroken, file_rules.DefaultRulesWrong) as error:
+        failure = work.failure_of(error, VALIDATE.name, retryable=not isinstance(error, TargetConflict))
         work.write(record, Event.FAIL, VALIDATE.name, failure=failure, **_no_upload(record))
     except checking.Unfinished as pause:
         work.hand_on(record, VALIDATE, delivery.message, pause.done)
@@ -225,7 +243,8 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
     detection = drive(detect(record.size, record.name), fetch)
     if record.size:
         detection = second_opinion(detection, fetch(0, min(SNIFF_HEAD_BYTES, record.size)))
-    accepted = judge(record, detection)
+    rules = file_rules.parsed(record)
+    accepted = judge(record, detection, file_rules.mismatch_policy(rules))
     facts: dict[str, Any] | None = None
     if accepted.kind == "image":
         facts = asdict(drive(inspect(detection, record.size), fetch))
@@ -235,6 +254,8 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
     if checking.wanted(record, accepted):
         checked = checking.check(record, accepted, detection, head.etag, source, fetch, seconds_left)
         source.traffic.add(requests=checked.requests_before, bytes_in=checked.bytes_before)
+    elif rules is not None and record.size:
+        checked = plain_checks.check(record, accepted, head.etag, rules)
     elapsed_ms = round((time.monotonic() - started) * 1000)
     logger().info(
         "file accepted",
@@ -245,12 +266,27 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
         bytes_read=source.traffic.bytes_in,
     )
     findings = _findings(record, accepted, facts, source, elapsed_ms)
+    if accepted.mismatch is not None:
+        logger().warning("the content is not what was announced", file_id=record.file_id, reason=accepted.mismatch)
+        count("TypeMismatches")
+        record = _told(record, accepted.mismatch)
     findings["report"] = checked.report if checked else None
     if checksums is not None:
         findings["checksums"] = checksums
     if scanning.gate_of(record, head.etag) is scanning.Gate.WAIT:
         scanning.read_tag(record)
     return scanning.pass_gate(record, etag=head.etag, progress=0, **findings)
+
+
+def _told(record: FileRecord, mismatch: str) -> FileRecord:
+    """A contradiction that the policy lets pass, in the audit trail; once, however often the file is examined."""
+
+    def decide(current: FileRecord) -> Change | None:
+        if current.fence != record.fence or any(entry["event"] == "type_mismatch" for entry in current.events):
+            return None
+        return records.note(current, "type_mismatch", time.time(), VALIDATE.name, message=mismatch)
+
+    return life.update(record.tenant, record.file_id, decide)
 
 
 def _findings(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import dynamo, post_policy
+from heavylift import dynamo, file_rules, post_policy
 from heavylift.api import batch_views, idempotency, page_token, rates
 from heavylift.api.answer_size import SOME_LINES_BYTES_MAX, fitting
 from heavylift.api.bodies import BatchBody, BatchEndBody, ManifestBody, digest_forms, parse
@@ -60,6 +60,7 @@ def begin(caller: Caller, event: Mapping[str, Any], facility: str | None) -> dic
     body = parse(BatchBody, value)
     if facility is not None and body.facility not in {None, facility}:
         raise RequestError("facility_not_allowed", "The token is for another facility than the body names.")
+    file_rules.check_sent(body.rules)
     begun = lambda run: _begin(caller, body, facility, run)  # noqa: E731
     return idempotency.once(caller, event, value, begun, new_ids=1)
 

@@ -7,7 +7,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import assembly, dynamo, items, life, purging, queue, records, s3, scanning, states, work
+from heavylift import (
+    assembly,
+    dynamo,
+    file_rules,
+    items,
+    life,
+    purging,
+    queue,
+    records,
+    s3,
+    scanning,
+    states,
+    wishes,
+    work,
+)
 from heavylift.api import idempotency
 from heavylift.api.bodies import CompleteBody, RetryBody, parse
 from heavylift.api.caller import Caller, json_body
@@ -22,7 +36,9 @@ from heavylift.telemetry import count
 
 DAY_S = 86_400
 _OTHER_SOURCE = frozenset({"source_changed", "source_expired"})
-_RETRIES = frozenset({Event.RETRY_ASSEMBLY.value, Event.RETRY_VALIDATION.value, Event.RETRY_PROCESSING.value})
+_RETRIES = frozenset(
+    {Event.RETRY_ASSEMBLY.value, Event.RETRY_VALIDATION.value, Event.RETRY_PROCESSING.value, wishes.WISHED}
+)
 HOUR_S = 3_600
 CLEAN_UP_PAGE = 50  # records in hand at once; each takes about ten calls to delete
 _CLEANABLE = frozenset({State.FAILED.value, State.REJECTED.value, State.CANCELLED.value, State.EXPIRED.value})
@@ -136,10 +152,15 @@ def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str,
     wanted: list[str] = []
 
     def decide(record: FileRecord) -> Change | None:
+        file_rules.check_sent(body.rules)
         if run.resumed and _retried_since(record, run.began):
             # Whoever did it may have been killed before the message left.
-            wanted[:] = [states.stage_of(record.status) or "complete"]
+            stage_now = states.stage_of(record.status) or "complete"
+            wanted[:] = [wishes.WISHED if record.recheck is not None else stage_now]
             return None
+        if body.rules is not None and record.stored:
+            wanted[:] = [wishes.WISHED]
+            return wishes.wish(record, body.rules, time.time(), caller.user or "client")
         again, stage = retry_of(record, force=body.force)
         source = _source_kept(record) if again is Event.RETRY_VALIDATION else None
         if again is Event.RETRY_VALIDATION and source is None:
@@ -172,7 +193,9 @@ def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str,
         return records.transition(record, again, now, caller.user or "client", **values)
 
     record = life.update(caller.tenant, file_id, decide)
-    if not record.final:  # a repeated call may find it ended again
+    if wanted[-1] == wishes.WISHED:
+        queue.send("validate", queue.Continuation("continue", caller.tenant, file_id, attempt=0))
+    elif not record.final:  # a repeated call may find it ended again
         progress.note_arrived(record)  # of a batch's member: its verdict no longer counts
         if wanted[-1] != "complete":
             queue.send(wanted[-1], queue.Continuation("continue", caller.tenant, file_id, attempt=0))

@@ -37,6 +37,7 @@ STATUS: dict[str, int] = {
     "size_not_allowed": 413,
     "invalid_body": 422,
     "invalid_parameter": 422,
+    "invalid_rules": 422,
     "part_size_mismatch": 422,
     "sha256_required": 422,
     "type_not_allowed": 422,

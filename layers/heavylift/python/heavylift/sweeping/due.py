@@ -45,7 +45,8 @@ class Step:
     """What is to be done about a record that is due.
 
     ``resend``, ``fail``, ``assemble``, ``look`` (whether the object of a single PUT has arrived although its event
-    never came), ``expire``; of files that have ended ``announce``, ``purge``, ``release``, ``forget``; or nothing.
+    never came), ``expire``; of files that have ended ``announce``, ``purge``, ``release``,
+    ``recheck``, ``forget``; or nothing.
     """
 
     do: str
@@ -156,6 +157,8 @@ def _do(step: Step, record: FileRecord, backlog: Backlog) -> None:
             life.announce(dynamo.get(record.tenant, record.file_id))
         case "purge" | "release":
             _clear_away(record)
+        case "recheck":
+            _recheck(record)
         case "forget":
             _forget(record)
 
@@ -262,6 +265,20 @@ def _resend(record: FileRecord, stage: str, backlog: Backlog) -> None:
     current = life.update(record.tenant, record.file_id, decide)
     if wanted[0]:
         wake(current, stage)
+
+
+def _recheck(record: FileRecord) -> None:
+    """Rules that came late wait for validate: tell it once more, at most once a visibility period."""
+    wanted: list[bool] = []
+
+    def decide(current: FileRecord) -> Change | None:
+        now = time.time()
+        wanted[:] = [step_for(current, now, life.clocks()).do == "recheck"]
+        return records.change(current, now, due_at=now + work.look_again_s("validate")) if wanted[0] else None
+
+    current = life.update(record.tenant, record.file_id, decide)
+    if wanted[0]:
+        wake(current, "validate")
 
 
 def _clear_away(record: FileRecord) -> None:

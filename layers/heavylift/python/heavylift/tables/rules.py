@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Final
 
 from heavylift.errors import HeavyliftError
@@ -58,7 +59,7 @@ class RulesError(HeavyliftError):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """See docs/validation.md. None: not limited."""
+    """See docs/validation.md. None: not limited; ``type_mismatch``: as the deployment has it."""
 
     max_file_size: int | None = None
     allowed_formats: tuple[str, ...] | None = None
@@ -72,6 +73,7 @@ class Rules:
     duplicate_members: str = "allow"
     formula_cells: str = "allow"
     control_characters: str = "error"
+    type_mismatch: str | None = None
     schema: Mapping[str, Any] | bool | None = None
     dialect: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = hashlib.sha256(b"{}").hexdigest()
@@ -146,9 +148,23 @@ def _formats(name: str, value: Any) -> tuple[str, ...]:
     known = []
     for one in value:
         plain = one.lower().lstrip(".").split(";")[0].strip()
+        if plain not in _FORMAT_NAMES and plain not in _other_formats():
+            raise RulesError(name, f"{_shown(one)} is the name of no format, no media type and no extension")
         # Formats that are no tables are allowed or not by their own name.
         known.append(_FORMAT_NAMES.get(plain, plain))
     return tuple(dict.fromkeys(known))
+
+
+@cache
+def _other_formats() -> frozenset[str]:
+    """Names, media types and extensions of all that can be told by content."""
+    from heavylift.limits import TYPES
+    from heavylift.sniff import MEDIA_TYPES
+
+    names = {one.lower() for one in MEDIA_TYPES} | {media_type for _, media_type in MEDIA_TYPES.values()}
+    for rule in TYPES:
+        names |= {rule.media_type, *rule.extensions, *(one.lower() for one in rule.formats)}
+    return frozenset(names)
 
 
 def _encoding(name: str, value: Any) -> str:
@@ -204,6 +220,7 @@ _PARSERS: Final[Mapping[str, Any]] = {
     "duplicate_members": _presence,
     "formula_cells": _presence,
     "control_characters": _presence,
+    "type_mismatch": _presence,
     "schema": _schema,
     "dialect": _object,
 }
@@ -222,7 +239,9 @@ def _check_schema(rules: Rules) -> None:
         parse_table_schema(rules.schema)
     else:
         from heavylift.tables.json_schema import compile_schema
+        from heavylift.tables.schema_cost import check_cost
 
+        check_cost(rules.schema)
         compile_schema(rules.schema)
 
 
