@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from heavylift import keys, s3
+from heavylift import keys, piecework, s3
 from heavylift.errors import ContentError, TransientError
 from heavylift.file_rules import rules_of
-from heavylift.limits import FETCH_PARALLEL, MIB, SNIFF_HEAD_BYTES, rule_for_extension, rule_for_media_type
+from heavylift.limits import MIB, SNIFF_HEAD_BYTES, rule_for_extension, rule_for_media_type
+from heavylift.prefetch import ahead
 from heavylift.ranges import REQUEST_BYTES, Fetch
 from heavylift.records import FileRecord
 from heavylift.settings import settings
@@ -88,6 +87,8 @@ def check(
 
     ``fetch`` has the first bytes already. Memory: four ranges of 4 MiB in flight, and what ``tables.run.Run`` holds.
     """
+    from heavylift.tables.bounds import PIECE_BYTES
+    from heavylift.tables.pieces import walk
     from heavylift.tables.rules import RulesError, parse_rules
     from heavylift.tables.run import Run, resumed
     from heavylift.tables.unpacking import Unpackable, unpack
@@ -102,24 +103,58 @@ def check(
     except RulesError as error:
         raise ContentError("invalid_rules", f"The rules are wrong: {error.message}", rule=error.facts["rule"]) from None
     before = (kept or {}).get("traffic", (0, 0))
-    start = run.offset if kept is not None else 0
     compression = run.plan.compression
     read = fetch if record.size <= SNIFF_HEAD_BYTES else source.read
-    blocks = unpack(compression, ahead(read, 0 if compression else start, record.size), record.size, start)
+    order = None
+    if compression is None:
+        order = piecework.order_for(record.tenant, record.file_id, etag, rules.sha256, record.size, kept)
+
+    began = run.offset
+
+    def pause_in_time() -> None:
+        if seconds_left() <= 0 and run.resumable and run.offset > began:
+            _save(record, etag, run.checkpoint(), before, source, pieces=order is not None and order.given)
+            raise Unfinished(run.offset)
+
+    def feed(start: int, end: int) -> None:
+        if run.done or start >= end:
+            return
+        blocks = unpack(compression, ahead(read, 0 if compression else start, end), record.size, start)
+        try:
+            for block in blocks:
+                run.feed(block)
+                if run.done:
+                    break
+                pause_in_time()
+        finally:
+            blocks.close()
+
+    def load(number: int) -> list[Any]:
+        pause_in_time()
+        return order.found(number, source.traffic) if order is not None else []
+
     try:
-        for block in blocks:
-            run.feed(block)
-            if run.done:
-                break
-            if seconds_left() <= 0 and run.resumable:
-                _save(record, etag, run.checkpoint(), before, source)
-                raise Unfinished(run.offset)
+        at = run.offset if kept is not None else 0
+        if order is not None and kept is None:
+            at = min(REQUEST_BYTES, PIECE_BYTES)
+            feed(0, at)  # the header tells what a piece's reader has to know
+            order.give(run, rules_of(record), source)
+        if order is not None:
+            walk(run, at, record.size, PIECE_BYTES, feed, load)
+        else:
+            feed(at, record.size)
         run.end()
     except Unpackable as error:
         run.fail(error.code, error.message)
-    finally:
-        blocks.close()
-    return _settled(record, accepted, etag, run, before, checkpointed=kept is not None)
+    report = run.report({"name": record.name, "size": record.size, "etag": etag})
+    described = _written(record, etag, run, report)
+    if order is not None:
+        order.take_back(record.size)
+    if kept is not None:
+        s3.delete(settings().derived_bucket, _checkpoint_key(record))
+    if not report["valid"]:
+        raise _invalid(accepted, described, report)
+    return Checked(described, *before)
 
 
 def _plan(record: FileRecord, accepted: Accepted, detection: Detection, fetch: Fetch, rules: Any) -> Any:
@@ -140,29 +175,6 @@ def _plan(record: FileRecord, accepted: Accepted, detection: Detection, fetch: F
     return plan_for(head, more, record.name, announced, rules, compression)
 
 
-def ahead(
-    fetch: Fetch, start: int, size_bytes: int, *, request_bytes: int = REQUEST_BYTES, parallel: int = FETCH_PARALLEL
-) -> Iterator[bytes]:
-    """The bytes from ``start`` on, in order, with ``parallel`` requests of ``request_bytes`` in flight."""
-    starts = iter(range(start, size_bytes, request_bytes))
-    if parallel == 1 or size_bytes - start <= request_bytes:
-        for at in starts:
-            yield fetch(at, min(request_bytes, size_bytes - at))
-        return
-    waiting: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(parallel) as pool:
-        try:
-            for at in starts:
-                waiting.append(pool.submit(fetch, at, min(request_bytes, size_bytes - at)))
-                if len(waiting) >= parallel:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
-
-
 def _checkpoint(record: FileRecord, etag: str, rules_sha256: str) -> dict[str, Any] | None:
     """The checkpoint of an earlier slice, if it is of these bytes and these rules."""
     if record.progress == 0:
@@ -176,10 +188,17 @@ def _checkpoint(record: FileRecord, etag: str, rules_sha256: str) -> dict[str, A
 
 
 def _save(
-    record: FileRecord, etag: str, run: Mapping[str, Any], before: tuple[int, int], source: s3.ObjectSource
+    record: FileRecord,
+    etag: str,
+    run: Mapping[str, Any],
+    before: tuple[int, int],
+    source: s3.ObjectSource,
+    *,
+    pieces: bool,
 ) -> None:
     traffic = (before[0] + source.traffic.bytes_in, before[1] + source.traffic.requests)
-    body = json.dumps({"etag": etag, "run": run, "traffic": traffic}, separators=(",", ":")).encode()
+    kept = {"etag": etag, "run": run, "traffic": traffic, "pieces": pieces}
+    body = json.dumps(kept, separators=(",", ":")).encode()
     s3.put_bytes(settings().derived_bucket, _checkpoint_key(record), body, media_type="application/json")
 
 
@@ -187,11 +206,8 @@ def _checkpoint_key(record: FileRecord) -> str:
     return keys.work(record.tenant, record.file_id, _CHECKPOINT)
 
 
-def _settled(
-    record: FileRecord, accepted: Accepted, etag: str, run: Any, before: tuple[int, int], *, checkpointed: bool
-) -> Checked:
-    """Write the report, and say what it says."""
-    report = run.report({"name": record.name, "size": record.size, "etag": etag})
+def _written(record: FileRecord, etag: str, run: Any, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the report; what the record keeps of it."""
     name = hashlib.sha256(f"{etag} {run.rules.sha256}".encode()).hexdigest()[:16]
     bucket = settings().derived_bucket
     described: dict[str, Any] = {
@@ -206,20 +222,21 @@ def _settled(
         s3.put_bytes(bucket, described["errors_key"], run.error_lines(), media_type="application/x-ndjson")
     body = json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode()
     s3.put_bytes(bucket, described["key"], body, media_type="application/json")
-    if checkpointed:
-        s3.delete(bucket, _checkpoint_key(record))
-    if report["valid"]:
-        return Checked(described, *before)
+    return described
+
+
+def _invalid(accepted: Accepted, described: Mapping[str, Any], report: Mapping[str, Any]) -> Invalid:
+    """The verdict on a content that the rules do not take."""
     counts = sorted(report["counts"].items(), key=lambda one: (-one[1], one[0]))
-    told = ", ".join(f"{code} {many}" for code, many in counts[:CODES_TOLD])
+    told = ", ".join(f"{code} {many}" for code, many in counts[:CODES_TOLD]) or report["stopped_by"]
     findings = {
         "kind": accepted.kind,
         "format": accepted.format,
         "media_type": accepted.media_type,
         "report": described,
     }
-    raise Invalid(
-        f"The content breaks the rules: {told or run.report({})['stopped_by']}. The report has every place.",
+    return Invalid(
+        f"The content breaks the rules: {told}. The report has every place.",
         findings,
         errors=described["errors"],
         records=report["records"],
