@@ -18,9 +18,9 @@ RECORD_BYTES: Final = 16 * MIB  # default and ceiling of ``max_record_bytes``: o
 SMALL_JSON_BYTES: Final = MIB  # a longer text is scanned and not made into objects, which may need 25 x its size
 JSON_DEPTH: Final = 1_024  # of arrays and objects together, as orjson accepts
 JSON_NUMBER_BYTES: Final = MIB  # of one number where a text is scanned in pieces
-OBJECT_BYTES: Final = 24 * MIB  # what a record may need as objects (estimated) when a schema wants to see them
+OBJECT_BYTES: Final = 24 * MIB  # a record and its objects (estimated) where a schema wants to see them
 LONG_ROW_BYTES: Final = MIB  # a longer row is judged cell by cell, and is never of the sample
-CELL_BYTES: Final = 4 * MIB  # of one cell that a schema is to judge: as text it may need four times as much
+CELL_BYTES: Final = MIB  # of one cell that a schema is to judge: as text it may need four times as much
 
 ERRORS_INLINE: Final = 100  # in the report
 ERRORS_LISTED: Final = 10_000  # in the list beside the report

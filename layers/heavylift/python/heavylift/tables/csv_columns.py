@@ -12,7 +12,7 @@ from heavylift.tables.faults import Keys, text_faults
 from heavylift.tables.rules import Rules
 from heavylift.tables.statistics import Statistics
 from heavylift.tables.table_schema import Field, Plan, TableSchema, bind, parse_table_schema
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMERIC: Final = frozenset("0123456789+-.,eE% ")
@@ -54,7 +54,7 @@ class Columns:
         """Whether every row has to be cut into cells."""
         return self.good is not None or self.keyed
 
-    def begin(self, content: bytes, row: Row) -> bool:
+    def begin(self, content: Bytes, row: Row) -> bool:
         """Take the first row as the header, or as the measure of those without one. False: it is too wide."""
         tally, newline = self._tally, self._newline
         many = len(row.cells)
@@ -144,7 +144,7 @@ class Columns:
             return lambda row: not any(map(is_formula, row))
         return lambda row: check(row) and not any(map(is_formula, row))
 
-    def row_faults(self, content: bytes, row: Row, width: int, header: bool = False) -> bool:
+    def row_faults(self, content: Bytes, row: Row, width: int, header: bool = False) -> bool:
         """Tell what is wrong with the row's text and syntax, and with its width; True: its cells are in doubt."""
         tally, newline = self._tally, self._newline
         doubtful = text_faults(tally, content, newline, header)
@@ -180,7 +180,7 @@ class Columns:
             tally.fault("extra-cell", words, content, row.cells[width][0], newline=newline, field_number=width + 1)
         return doubtful
 
-    def judge(self, content: bytes, cells: list[str], row: Row | None, doubtful: bool) -> None:
+    def judge(self, content: Bytes, cells: list[str], row: Row | None, doubtful: bool) -> None:
         """Tell what the schema and the rules have against the cells of a row that is sound (``doubtful``: something,
         perhaps); take up its keys."""
         place = row
@@ -193,7 +193,7 @@ class Columns:
         if len(cells) == self.width:
             self._judge_keys(content, place, lambda column: cells[column])
 
-    def judge_long(self, content: bytes, row: Row) -> None:
+    def judge_long(self, content: Bytes, row: Row) -> None:
         """As ``judge``, one cell in memory at a time, and only those that somebody asks for."""
         asked = [
             index
@@ -227,7 +227,7 @@ class Columns:
                 found = [*found, ("formula-cell", "A spreadsheet would run this cell as a formula.")]
         return found
 
-    def _tell(self, content: bytes, place: Row, index: int, found: Sequence[tuple[str, str]]) -> None:
+    def _tell(self, content: Bytes, place: Row, index: int, found: Sequence[tuple[str, str]]) -> None:
         start, end, _ = place.cells[index]
         for code, said in found:
             self._tally.fault(
@@ -241,7 +241,7 @@ class Columns:
                 shown=content[start : min(end, start + 200)] or content[:200],
             )
 
-    def _judge_keys(self, content: bytes, place: Row | None, cell: Callable[[int], str]) -> None:
+    def _judge_keys(self, content: Bytes, place: Row | None, cell: Callable[[int], str]) -> None:
         for number, (code, columns) in enumerate(self._key_columns):
             parts = [cell(column) for column in columns]
             empty = [part == "" or self._is_missing(column, part) for part, column in zip(parts, columns, strict=True)]

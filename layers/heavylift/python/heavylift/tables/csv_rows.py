@@ -19,7 +19,7 @@ from heavylift.tables.csv_syntax import Fault, Grammar, Row
 from heavylift.tables.dialect import Dialect
 from heavylift.tables.faults import Keys, suspects
 from heavylift.tables.rules import Rules
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 
 
 class CsvRows:
@@ -77,8 +77,7 @@ class CsvRows:
     def settle(self) -> None:
         """Judge all rows that are whole: some may wait for more, which is cheaper."""
         if self._tail and not self._tally.stopped_by:
-            whole = bytes(self._tail)
-            self._tail = bytearray()
+            whole, self._tail = self._tail, bytearray()  # handed over: it may be too large for a copy
             self._work(whole, False)
 
     def feed(self, data: bytes) -> None:
@@ -101,8 +100,7 @@ class CsvRows:
 
     def end(self) -> None:
         if self._tail and not self._tally.stopped_by:
-            whole = bytes(self._tail)
-            self._tail = bytearray()
+            whole, self._tail = self._tail, bytearray()
             self._work(whole, True)
         if self._blank is not None and not self._tally.stopped_by:
             self._tally.warn("trailing-blank-line")
@@ -113,7 +111,7 @@ class CsvRows:
 
     # --- blocks ----------------------------------------------------------------------------------------------
 
-    def _work(self, buf: bytes, final: bool) -> None:
+    def _work(self, buf: Bytes, final: bool) -> None:
         """Everything of ``buf`` that is whole; the rest becomes the tail."""
         tally = self._tally
         at, size = 0, len(buf)
@@ -138,11 +136,15 @@ class CsvRows:
                 break
             at = after
         if not tally.stopped_by and at < size:
-            self._tail += buf[at:] if at else buf
-            self._tail_breaks = buf.find(self._newline, at) >= 0
+            if isinstance(buf, bytearray):
+                del buf[:at]
+                self._tail = buf
+            else:
+                self._tail = bytearray(buf[at:] if at else buf)
+            self._tail_breaks = self._tail.find(self._newline) >= 0
             self._try_at = min(2 * len(self._tail), len(self._tail) + BLOCK_BYTES * 4)
 
-    def _clean_end(self, buf: bytes, at: int, bad: list[int]) -> int:
+    def _clean_end(self, buf: Bytes, at: int, bad: list[int]) -> int:
         """Where the clean rows from ``at`` on end, as far as one pattern sees."""
         stop = min(len(buf), at + ROWS_BYTES)
         if bad:
@@ -157,7 +159,7 @@ class CsvRows:
         found = self._grammar.rows(self._columns.width).match(buf, at, stop)
         return found.end() if found else at
 
-    def _short_rows(self, buf: bytes, at: int, stop: int) -> int:
+    def _short_rows(self, buf: Bytes, at: int, stop: int) -> int:
         """Clean rows that are not too long: a long tail may hold one that is."""
         row = self._grammar.row(self._columns.width)
         while found := row.match(buf, at, stop):
@@ -166,7 +168,7 @@ class CsvRows:
             at = found.end()
         return at
 
-    def _region(self, buf: bytes, at: int, end: int) -> int:
+    def _region(self, buf: Bytes, at: int, end: int) -> int:
         """Rows without a fault in their syntax; the place after them, or after the row that stopped the pass."""
         tally, statistics, columns = self._tally, self.statistics, self._columns
         quoted = bool(self._quote) and buf.find(self._quote, at, end) >= 0
@@ -193,7 +195,7 @@ class CsvRows:
             at = stop
         return at
 
-    def _row_from(self, buf: bytes, at: int, end: int, ahead: int, quoted: bool) -> int:
+    def _row_from(self, buf: Bytes, at: int, end: int, ahead: int, quoted: bool) -> int:
         """The first row that begins ``ahead`` bytes after ``at`` or later; ``end`` if none does."""
         if at + ahead >= end:
             return end
@@ -205,11 +207,11 @@ class CsvRows:
         last = before.end() if before else at
         return last if last == wanted else self._row_end(buf, last, end)
 
-    def _row_end(self, buf: bytes, at: int, end: int) -> int:
+    def _row_end(self, buf: Bytes, at: int, end: int) -> int:
         found = self._grammar.row(self._columns.width).match(buf, at, end)
         return found.end() if found else end
 
-    def _count(self, buf: bytes, at: int, end: int, quoted: bool) -> int:
+    def _count(self, buf: Bytes, at: int, end: int, quoted: bool) -> int:
         breaks = buf.count(self._newline, at, end)
         if not quoted or not breaks:
             return breaks
@@ -229,7 +231,7 @@ class CsvRows:
         lines_.pop()
         return [line.split(delimiter) for line in lines_]
 
-    def _cells(self, buf: bytes, at: int, end: int, quoted: bool) -> int:
+    def _cells(self, buf: Bytes, at: int, end: int, quoted: bool) -> int:
         """As _region, with every cell looked at."""
         tally, statistics, newline = self._tally, self.statistics, self._newline
         starts = self._starts(buf, at, end, quoted)
@@ -278,7 +280,7 @@ class CsvRows:
         tally.move(buf[told:end], newline)
         return end
 
-    def _starts(self, buf: bytes, at: int, end: int, quoted: bool) -> list[int]:
+    def _starts(self, buf: Bytes, at: int, end: int, quoted: bool) -> list[int]:
         """Where the rows of a clean region begin."""
         if quoted:
             return [match.start() for match in self._grammar.row(self._columns.width).finditer(buf, at, end)]
@@ -290,7 +292,7 @@ class CsvRows:
 
     # --- one row ---------------------------------------------------------------------------------------------
 
-    def _record(self, buf: bytes, at: int, final: bool) -> int | None:
+    def _record(self, buf: Bytes, at: int, final: bool) -> int | None:
         """Judge the row at ``at`` in every detail: the place after it. None: it goes on beyond ``buf``."""
         newline, limit = self._newline, self._rules.max_record_bytes
         available = len(buf) - at
@@ -331,7 +333,7 @@ class CsvRows:
             self._tail.clear()
         self._skipping = True
 
-    def _broken_row(self, data: bytes, faults: Sequence[Fault], whole: bytearray | None = None) -> None:
+    def _broken_row(self, data: Bytes, faults: Sequence[Fault], whole: bytearray | None = None) -> None:
         """A row of which no cells are known; ``data`` is what it took, or the beginning of ``whole``."""
         tally = self._tally
         if not self.flush_blank():
@@ -356,7 +358,7 @@ class CsvRows:
             tally.bad_record()
         tally.move(data if whole is None else whole, self._newline)
 
-    def _pass(self, content: bytes, line_break: bytes) -> None:
+    def _pass(self, content: Bytes, line_break: Bytes) -> None:
         """The row lies behind."""
         if self._tally.width is not len or len(content) <= BLOCK_BYTES:
             self._tally.move(content + line_break, self._newline)
@@ -364,7 +366,7 @@ class CsvRows:
         self._tally.move(content, self._newline)
         self._tally.move(line_break, self._newline)
 
-    def _whole_row(self, buf: bytes, at: int, row: Row) -> None:
+    def _whole_row(self, buf: Bytes, at: int, row: Row) -> None:
         tally = self._tally
         content, line_break = buf[at : at + row.content_end], buf[at + row.content_end : at + row.end]
         if not self.flush_blank():

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+Bytes = bytes | bytearray
 _WRITTEN_OUT_MAX: Final = 64  # columns of which the pattern is written out; a repeat is slower
 
 
@@ -40,12 +41,12 @@ class Row:
     def blank(self) -> bool:
         return self.content_end == 0
 
-    def value(self, content: bytes, index: int, quote: bytes) -> bytes:
+    def value(self, content: Bytes, index: int, quote: bytes) -> Bytes:
         """What the cell holds; ``content`` is the row's."""
         start, end, quoted = self.cells[index]
         return content[start + 1 : end - 1].replace(quote + quote, quote) if quoted else content[start:end]
 
-    def text(self, content: bytes, index: int, quote: bytes) -> str:
+    def text(self, content: Bytes, index: int, quote: bytes) -> str:
         """The same as a text; what is no UTF-8 is shown as such."""
         return self.value(content, index, quote).decode("utf-8", "backslashreplace")
 
@@ -85,7 +86,7 @@ class Grammar:
             self._patterns[width, many] = re.compile(rb"(?:" + one + rb")*+" if many else one)
         return self._patterns[width, many]
 
-    def read(self, buf: bytes, at: int, final: bool, stop_at: int | None = None) -> Row | None:
+    def read(self, buf: Bytes, at: int, final: bool, stop_at: int | None = None) -> Row | None:
         """The row that begins at ``at``. None: it does not end in ``buf`` (read up to ``stop_at``) and more may come.
 
         A cell that opens a quote and never ends (``open_at``) takes everything up to the end of ``buf``.
@@ -135,13 +136,13 @@ class Grammar:
             if ended:
                 return Row(end - at, pos - at, tuple(cells), tuple(faults), True)
 
-    def _closing(self, buf: bytes, pos: int, size: int) -> int:
+    def _closing(self, buf: Bytes, pos: int, size: int) -> int:
         """Where the quote lies that ends the cell whose content begins at ``pos``; -1: not before ``size``."""
         while self._inside is not None and (found := self._inside.match(buf, pos, size)):
             pos = found.end()
         return buf.find(self.quote, pos, size)
 
-    def _closes(self, buf: bytes, pos: int, size: int) -> bool:
+    def _closes(self, buf: Bytes, pos: int, size: int) -> bool:
         """Whether a delimiter or the line break follows a closing quote."""
         if buf.startswith((self.delimiter, self.newline), pos, size):
             return True
@@ -149,12 +150,12 @@ class Grammar:
             return buf.startswith(b"\r\n", pos, size)
         return False
 
-    def _bare_faults(self, piece: bytes, base: int, cell: int, faults: list[Fault]) -> None:
+    def _bare_faults(self, piece: Bytes, base: int, cell: int, faults: list[Fault]) -> None:
         if self.quote and (found := piece.find(self.quote)) >= 0:
             faults.append(Fault("stray-quote", base + found, cell, "A quote stands in a cell that has none around it."))
         self._stray_newlines(piece, base, cell, faults)
 
-    def _stray_newlines(self, piece: bytes, base: int, cell: int, faults: list[Fault]) -> None:
+    def _stray_newlines(self, piece: Bytes, base: int, cell: int, faults: list[Fault]) -> None:
         other = b"\r" if self.newline == b"\n" else b"\n"
         if (found := piece.find(other)) >= 0:
             name = "carriage return" if other == b"\r" else "line feed"

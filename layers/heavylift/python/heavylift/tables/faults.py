@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from heavylift.tables.bounds import BLOCK_BYTES, ERRORS_PER_RECORD, UNIQUE_KEYS
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 from heavylift.tables.unique import KeySet, key_of
 
 # Well-formed UTF-8 (Unicode 15, table 3-7).
@@ -20,7 +20,7 @@ _WELL_FORMED: Final = re.compile(
 _NUL: Final = re.compile(rb"\0")
 
 
-def bad_bytes(data: bytes, at: int = 0) -> list[tuple[int, int]]:
+def bad_bytes(data: Bytes, at: int = 0) -> list[tuple[int, int]]:
     """(begin, end) of each piece of ``data`` from ``at`` on that is no UTF-8, at most ERRORS_PER_RECORD of them."""
     found: list[tuple[int, int]] = []
     if data.isascii():
@@ -40,7 +40,7 @@ def bad_bytes(data: bytes, at: int = 0) -> list[tuple[int, int]]:
     return found
 
 
-def _first_bad(data: bytes, at: int) -> int:
+def _first_bad(data: Bytes, at: int) -> int:
     """Where the first piece from ``at`` on lies that is no UTF-8; the end if there is none. ``at``: a character's
     beginning. A text in memory may be four times its bytes: it is made in steps."""
     while at < len(data):
@@ -56,7 +56,7 @@ def _first_bad(data: bytes, at: int) -> int:
     return at
 
 
-def suspects(data: bytes, at: int = 0) -> list[int]:
+def suspects(data: Bytes, at: int = 0) -> list[int]:
     """Where, from ``at`` on, bytes stand that are no text: the first of them, more behind the last."""
     found = [start for start, _ in bad_bytes(data, at)]
     if data.find(b"\0", at) >= 0:
@@ -65,7 +65,7 @@ def suspects(data: bytes, at: int = 0) -> list[int]:
     return found
 
 
-def text_faults(tally: Tally, data: bytes, newline: bytes = b"\n", header: bool = False) -> bool:
+def text_faults(tally: Tally, data: Bytes, newline: bytes = b"\n", header: bool = False) -> bool:
     """Tell ``tally`` of bytes of the next record that are no text in its encoding, and of NULs."""
     faults = [(start, "encoding-error", end) for start, end in bad_bytes(data)]
     at = data.find(b"\0")

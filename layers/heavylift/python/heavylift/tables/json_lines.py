@@ -6,6 +6,7 @@ accepts nothing that orjson refuses but a leading byte order mark). Long lines a
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from operator import length_hint
@@ -26,16 +27,17 @@ from heavylift.tables.lines import Lines
 from heavylift.tables.rules import Rules, canonical
 from heavylift.tables.scan import Scanner, duplicate_members
 from heavylift.tables.statistics import Statistics
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MISSING: Final = object()
+_BLANK: Final = re.compile(rb"[ \t\r]*+")
 _SIMD_LINE_BYTES: Final = 128  # mean length of lines from which simdjson's call costs less than orjson's objects
 
 
 class JsonLines(Lines):
     """``feed`` UTF-8, then ``end``. ``state`` is plain JSON and holds no data: what follows ``tally.offset`` is fed
-    again to whoever goes on from it. Memory: one record twice, or once and its objects (OBJECT_BYTES)."""
+    again to whoever goes on from it. Memory: one record, and as objects OBJECT_BYTES with it."""
 
     _noun = "record"
 
@@ -48,7 +50,6 @@ class JsonLines(Lines):
         schema = rules.schema
         self._validator = None if schema is None or rules.is_table_schema else compile_schema(schema)
         self._parse = simdjson.Parser().parse
-        self._bare = self._validator is None and not rules.unique_keys and rules.duplicate_members == "allow"
         self._quick = not rules.unique_keys and rules.duplicate_members == "allow" and tally.width is len
 
     def state(self) -> dict[str, Any]:
@@ -162,12 +163,12 @@ class JsonLines(Lines):
         if crlf:
             tally.crlf += data.count(b"\r\n", at, stop)
 
-    def _line(self, content: bytes, line_break: bytes) -> None:
+    def _line(self, content: Bytes, line_break: bytes) -> None:
         tally = self._tally
         self.flush_blank()
         if tally.stopped_by:
             return
-        if not content.strip(b" \t\r"):
+        if _BLANK.fullmatch(content):
             # The last line may be empty: whether it is the last is known later.
             self._blank = [tally.offset, tally.line, tally.records, content[:100].decode("latin-1")]
             tally.records += 1
@@ -204,7 +205,7 @@ class JsonLines(Lines):
         tally.bad_record()
         tally.offset, tally.line, tally.records = now
 
-    def _parsed(self, content: bytes) -> Any:
+    def _parsed(self, content: Bytes) -> Any:
         """[value], None for a good record that is too large to be held, or _MISSING with the fault told."""
         tally = self._tally
         if len(content) > SMALL_JSON_BYTES:
@@ -213,22 +214,18 @@ class JsonLines(Lines):
             scanner = Scanner()
             found = None
             for at in range(0, len(content), BLOCK_BYTES):
-                found = scanner.feed(content[at : at + BLOCK_BYTES])
+                found = scanner.feed(bytes(content[at : at + BLOCK_BYTES]))
                 if found:
                     break
             found = found or scanner.end()
             if found:
                 tally.fault(found.code, found.message, content, found.at)
                 return _MISSING
-            if self._bare:
+            if self._validator is None and not self._rules.unique_keys:
                 return None
-            if objects_bytes(content) > OBJECT_BYTES:
-                if self._validator is not None or self._rules.unique_keys:
-                    tally.fault(
-                        "record-too-complex", "The record has too many values to be judged by a schema.", content, 0
-                    )
-                    return _MISSING
-                return None
+            if len(content) + objects_bytes(content) > OBJECT_BYTES:
+                tally.fault("record-too-complex", "The record is too large to be judged by a schema.", content, 0)
+                return _MISSING
         try:
             return [orjson.loads(content)]
         except orjson.JSONDecodeError as error:
@@ -237,7 +234,7 @@ class JsonLines(Lines):
                 tally.fault(code, message, content, at)
             return _MISSING
 
-    def _judged(self, content: bytes, boxed: list[Any] | None) -> None:
+    def _judged(self, content: Bytes, boxed: list[Any] | None) -> None:
         tally = self._tally
         if self._rules.duplicate_members != "allow":
             for at, name in duplicate_members(content):
@@ -266,7 +263,7 @@ class JsonLines(Lines):
                 )
 
 
-def objects_bytes(content: bytes) -> int:
+def objects_bytes(content: Bytes) -> int:
     """At least as much as the text's objects need: 64 bytes a value and its slot, 200 more an object or array.
 
     A string takes as many bytes for each of its characters as the widest of them needs.
@@ -280,13 +277,13 @@ def objects_bytes(content: bytes) -> int:
     return wide * len(content) + 96 * values + 232 * (content.count(b"[") + content.count(b"{"))
 
 
-def explained(error: orjson.JSONDecodeError, content: bytes) -> tuple[str, str, int]:
+def explained(error: orjson.JSONDecodeError, content: Bytes) -> tuple[str, str, int]:
     """(code, message, byte offset) of orjson's refusal of valid UTF-8; it counts characters."""
     at = error.pos if content.isascii() else len(content.decode("utf-8", "replace")[: error.pos].encode())
     words = error.msg.split(": line ")[0]
     if "depth" in words:
         found = Scanner()
-        broken = found.feed(content) or found.end()
+        broken = found.feed(bytes(content)) or found.end()
         return "nesting-too-deep", "More than 1024 levels of nesting.", broken.at if broken else at
     code = "number-out-of-range" if "infinity" in words else "invalid-json"
     return code, words[0].upper() + words[1:] + ".", at

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import jsonschema_rs
-
 from heavylift.tables.rules import RulesError
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -18,6 +16,8 @@ def compile_schema(schema: Any, rule: str = "schema") -> Any:
     ``offline``: references are resolved inside the schema and to the standard's own only, else a schema could make the
     server read files and addresses. Patterns without look-around and back-references take linear time.
     """
+    import jsonschema_rs  # 8 MB that files without a schema need not
+
     if isinstance(schema, dict) and schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
         raise RulesError(rule, f"$schema {str(schema['$schema'])[:100]!r} is not JSON Schema 2020-12")
     try:

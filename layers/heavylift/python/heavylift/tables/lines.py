@@ -11,12 +11,12 @@ from typing import Any
 
 from heavylift.tables.bounds import BLOCK_BYTES
 from heavylift.tables.rules import Rules
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 
 
 class Lines:
     """``feed`` UTF-8, then ``end``. ``state`` is plain JSON and holds no data: what follows ``tally.offset`` is fed
-    again to whoever goes on from it. Memory: one line twice, and two blocks."""
+    again to whoever goes on from it. Memory: one line and two blocks."""
 
     def __init__(self, rules: Rules, tally: Tally, state: Mapping[str, Any]) -> None:
         self._rules, self._tally = rules, tally
@@ -34,7 +34,7 @@ class Lines:
 
     def end(self) -> None:
         if self._tail and not self._skipping and not self._tally.stopped_by:
-            last, self._tail = bytes(self._tail), bytearray()
+            last, self._tail = self._tail, bytearray()
             self._line(last, b"")
         self._tail.clear()
 
@@ -57,8 +57,7 @@ class Lines:
             if self._tail.endswith(b"\r"):
                 del self._tail[-1]
                 line_break = b"\r\n"
-            line = bytes(self._tail)
-            self._tail = bytearray()  # before the line is worked on: it may be large
+            line, self._tail = self._tail, bytearray()  # handed over: it may be too large for a copy
             self._line(line, line_break)
         if cut > first and not tally.stopped_by:
             self._lines(data, first, cut)
@@ -78,7 +77,7 @@ class Lines:
         self._tail = bytearray()
         self._skipping = True
 
-    def _too_long(self, content: bytes) -> None:
+    def _too_long(self, content: Bytes) -> None:
         limit = self._rules.max_record_bytes
         words = f"The {self._noun} has more than {limit} bytes."
         self._tally.fault("record-too-long", words, content[: min(limit + 1, 200)], 0)
@@ -94,7 +93,7 @@ class Lines:
             else:
                 self._line(line, b"\n")
 
-    def _pass(self, content: bytes, line_break: bytes) -> None:
+    def _pass(self, content: Bytes, line_break: bytes) -> None:
         """The line lies behind."""
         if len(content) <= BLOCK_BYTES:
             self._tally.move(content + line_break)
@@ -111,6 +110,6 @@ class Lines:
         """The whole lines of ``data[at:end]``, with their line breaks."""
         raise NotImplementedError
 
-    def _line(self, content: bytes, line_break: bytes) -> None:
+    def _line(self, content: Bytes, line_break: bytes) -> None:
         """One line in every detail; the tally moves behind it."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ from heavylift.tables.bounds import ERRORS_PER_RECORD
 from heavylift.tables.faults import Keys, bad_bytes, text_faults
 from heavylift.tables.lines import Lines
 from heavylift.tables.rules import Rules
-from heavylift.tables.tally import Tally
+from heavylift.tables.tally import Bytes, Tally
 
 # Everything below the blank but TAB, LF, VT, FF, CR and ESC (logs colour their lines); DEL. NUL has a code of its own.
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
@@ -19,7 +19,7 @@ _NUL: Final = re.compile(rb"\0")
 
 
 class PlainText(Lines):
-    """``feed`` UTF-8, then ``end``; a record is a line. Memory: one line twice, and two blocks."""
+    """``feed`` UTF-8, then ``end``; a record is a line. Memory: one line and two blocks."""
 
     def __init__(self, rules: Rules, tally: Tally, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
@@ -66,7 +66,7 @@ class PlainText(Lines):
         tally.records += len(lines) - 1
         tally.move(data)
 
-    def _line(self, content: bytes, line_break: bytes) -> None:
+    def _line(self, content: Bytes, line_break: bytes) -> None:
         tally = self._tally
         if len(content) > self._rules.max_record_bytes:
             self._too_long(content)

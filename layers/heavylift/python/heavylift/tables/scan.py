@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from heavylift.tables.bounds import JSON_DEPTH, JSON_NUMBER_BYTES
@@ -46,11 +47,19 @@ def _nested(value: bytes) -> bytes:
 
 
 # Values of up to three levels at once: what is deeper, or not whole, is read token by token.
-_VALUE: Final = _nested(_nested(_nested(_SCALAR)))
 _DEEP: Final = 3
-_MANY_ELEMENTS: Final = re.compile(rb"(?:" + _WS + _VALUE + _WS + rb",)*+")
-_ONE_ELEMENT: Final = re.compile(_WS + _VALUE + _WS + rb",")
-_MANY_MEMBERS: Final = re.compile(rb"(?:" + _WS + _STRING + _WS + rb":" + _WS + _VALUE + _WS + rb",)*+")
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
+    """(many elements of an array, one element, many members of an object), each with its comma; made where they are
+    wanted, for they need 5 MB."""
+    value = _nested(_nested(_nested(_SCALAR)))
+    element = _WS + value + _WS + rb","
+    many_members = rb"(?:" + _WS + _STRING + _WS + rb":" + element + rb")*+"
+    return re.compile(rb"(?:" + element + rb")*+"), re.compile(element), re.compile(many_members)
+
+
 _BLANKS: Final = re.compile(_WS)
 _STRING_PART: Final = re.compile(_INSIDE)
 _NUMBER: Final = re.compile(rb"(-?)(?:(0)|[1-9][0-9]*+)?(\.[0-9]*+)?+(?:[eE][+-]?+[0-9]*+)?+")
@@ -140,6 +149,7 @@ class Scanner:
         """Take what is whole in ``buf``; the rest waits for more."""
         at, size = 0, len(buf)
         stack = self._stack
+        many_elements, _, many_members = _patterns()
         while True:
             if self._want in (IN_NAME, IN_STRING):
                 at = _matched(_STRING_PART, buf, at)
@@ -161,12 +171,12 @@ class Scanner:
                 break
             shallow = len(stack) <= JSON_DEPTH - _DEEP
             if self._want == VALUE and shallow and stack and stack[-1] == 0x5B:
-                run = self._elements(buf, at) if len(stack) == 1 else _matched(_MANY_ELEMENTS, buf, at)
+                run = self._elements(buf, at) if len(stack) == 1 else _matched(many_elements, buf, at)
                 if run > at:
                     self._comma, at = self._base + run - 1, run
                     continue
             elif self._want == NAME and shallow:
-                run = _matched(_MANY_MEMBERS, buf, at)
+                run = _matched(many_members, buf, at)
                 if run > at:
                     self._comma, at = self._base + run - 1, run
                     continue
@@ -226,7 +236,7 @@ class Scanner:
 
     def _elements(self, buf: bytes, at: int) -> int:
         """The end of the elements of the outermost array that are whole and followed by a comma; they are counted."""
-        match = _ONE_ELEMENT.match
+        match = _patterns()[1].match
         while found := match(buf, at):
             self.elements += 1
             at = found.end()
@@ -314,7 +324,7 @@ def scan(data: bytes) -> Break | None:
 _TOKEN: Final = re.compile(rb'"' + _INSIDE + rb'"|[{}\[\]:,]')
 
 
-def duplicate_members(data: bytes) -> list[tuple[int, str]]:
+def duplicate_members(data: bytes | bytearray) -> list[tuple[int, str]]:
     """(byte offset of the name, name) of each member whose name its object has already. ``data`` is valid JSON.
 
     Names are equal when their texts without escapes are (RFC 8259, 8.3).
@@ -323,21 +333,22 @@ def duplicate_members(data: bytes) -> list[tuple[int, str]]:
 
     found: list[tuple[int, str]] = []
     stack: list[set[str] | None] = []
-    last: tuple[int, bytes] | None = None
+    last: tuple[int, int] | None = None
     for match in _TOKEN.finditer(data):
-        token = match.group()
-        if token == b"{":
+        start, end = match.span()
+        byte = data[start]
+        if byte == 0x7B:
             stack.append(set())
-        elif token == b"[":
+        elif byte == 0x5B:
             stack.append(None)
-        elif token in b"}]":
+        elif byte in (0x7D, 0x5D):
             stack.pop()
-        elif token == b":" and last is not None:
+        elif byte == 0x3A and last is not None:
             names = stack[-1]
-            name = orjson.loads(last[1])
+            name = orjson.loads(data[last[0] : last[1]])
             if names is not None:
                 if name in names:
                     found.append((last[0], name))
                 names.add(name)
-        last = (match.start(), token) if token[:1] == b'"' else None
+        last = (start, end) if byte == 0x22 else None
     return found

@@ -24,10 +24,11 @@ from heavylift.tables.bounds import (
 from heavylift.tables.codes import CODES
 from heavylift.tables.rules import Rules
 
+Bytes = bytes | bytearray  # a long record is never copied
 Width = Callable[[bytes | bytearray], int]
 
 
-def excerpt(data: bytes, at: int = 0) -> str:
+def excerpt(data: Bytes, at: int = 0) -> str:
     """At most EXCERPT_BYTES of ``data`` around ``at``, printable whatever is in it."""
     start = max(0, at - EXCERPT_BYTES // 4)
     while start and start < len(data) and data[start] & 0xC0 == 0x80 and at - start < EXCERPT_BYTES // 2:
@@ -44,7 +45,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _characters(data: bytes, start: int, end: int) -> int:
+def _characters(data: Bytes, start: int, end: int) -> int:
     """How many characters ``data[start:end]`` has; what is no UTF-8 counts as a reader shows it."""
     if end - start <= BLOCK_BYTES:
         return len(data[start:end].decode("utf-8", "replace"))
@@ -96,13 +97,13 @@ class Tally:
         self,
         code: str,
         message: str,
-        data: bytes = b"",
+        data: Bytes = b"",
         at: int = 0,
         *,
         field: str | None = None,
         field_number: int | None = None,
         newline: bytes = b"\n",
-        shown: bytes | None = None,
+        shown: Bytes | None = None,
         pointer: str | None = None,
         keyword: str | None = None,
         here: bool = True,
@@ -220,7 +221,7 @@ class Tally:
         elif rate is not None and self.records >= RATE_RECORDS_MIN and self.bad_records > rate * self.records:
             self.stopped_by = self.stopped_by or "max_error_rate"
 
-    def move(self, data: bytes | bytearray, newline: bytes = b"\n") -> None:
+    def move(self, data: Bytes, newline: bytes = b"\n") -> None:
         """``data`` lies behind: the next record begins after it."""
         if not data:
             return

@@ -21,7 +21,7 @@ class KeySet:
 
     def __init__(self, keys_max: int, state: dict[str, Any] | None = None) -> None:
         self._keys_max = keys_max
-        self._slots = array("Q", bytes(8 * _SLOTS_MIN))
+        self._slots = array("Q", (0,)) * _SLOTS_MIN
         self._count = 0
         self.bits = 0
         self.repeated = 0
@@ -70,7 +70,8 @@ class KeySet:
         size = _SLOTS_MIN
         while size < 2 * len(kept) + 2:
             size *= 2
-        slots = array("Q", bytes(8 * size))
+        self._slots = array("Q")  # one table at a time
+        slots = array("Q", (0,)) * size
         mask = size - 1
         for number in kept:
             at = (number >> 20) & mask
@@ -81,7 +82,7 @@ class KeySet:
 
     def state(self) -> dict[str, Any]:
         """Plain JSON; 11 bytes a key."""
-        kept = array("Q", sorted(n for n in self._slots if n))
+        kept = array("Q", (n for n in self._slots if n))
         return {
             "bits": self.bits,
             "repeated": self.repeated,

@@ -7,16 +7,12 @@ file is read. Memory: one input and one output piece, and a zstd window of at mo
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any, Final, cast
-
-import zstandard
-from isal import isal_zlib
+from typing import Any, Final
 
 from heavylift.errors import HeavyliftError
 from heavylift.tables.bounds import BLOCK_BYTES, UNPACKED_BYTES, UNPACKED_FREE_BYTES, UNPACKED_RATIO, ZSTD_WINDOW_BYTES
 
 Blocks = Iterator[bytes]
-_ZlibError: Final = cast("type[Exception]", isal_zlib.error)
 _GZIP_WINDOW: Final = 31
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
@@ -57,6 +53,9 @@ def unpack(compression: str | None, blocks: Blocks, size_bytes: int, skip: int =
 
 def _gunzip(blocks: Blocks) -> Blocks:
     """Members one after the other; zeros after the last are padding (gzip's manual), anything else is an error."""
+    from isal import isal_zlib
+
+    zlib_error: Any = isal_zlib.error
     stream: Any = None
     taken = 0
     data = b""
@@ -77,7 +76,7 @@ def _gunzip(blocks: Blocks) -> Blocks:
             stream = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
         try:
             piece = stream.decompress(data, BLOCK_BYTES)
-        except _ZlibError as error:
+        except zlib_error as error:
             raise _broken(f"gzip is broken near compressed byte {taken}: {_reason(error)}") from None
         rest = stream.unused_data if stream.eof else stream.unconsumed_tail
         taken += len(data) - len(rest)
@@ -95,7 +94,7 @@ def _gunzip(blocks: Blocks) -> Blocks:
         while True:
             try:
                 piece = stream.decompress(b"", BLOCK_BYTES)
-            except _ZlibError:
+            except zlib_error:
                 break
             if not piece:
                 break
@@ -183,6 +182,8 @@ class _Source:
 
 
 def _unzstd(blocks: Blocks) -> Blocks:
+    import zstandard
+
     source = _Source(blocks)
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
     reader = decompressor.stream_reader(source, read_size=65_536, read_across_frames=True)  # type: ignore[arg-type]
