@@ -31,7 +31,7 @@ MUTANTS = 400
 MUTANTS_FULL = 50_000
 SECONDS_MAX = 10  # of one input, on however busy a machine
 TAGS = [Tag(tag) for tag in INDEX_TAGS]
-BLANKS = "".join(map(chr, range(33)))  # pydicom takes all of them for blanks around a value
+BLANKS = "".join(map(chr, range(33))) + "\x85\xa0"  # pydicom takes all of them for blanks around a value
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -82,8 +82,8 @@ def value_of(dataset: Dataset, tag: int) -> str | None:
     if isinstance(value, bytes):
         return None
     if isinstance(value, MultiValue | list):
-        return "\\".join(str(part).strip(" \0") for part in value).strip(" \0")
-    text = str(value).strip(" \0")
+        return "\\".join(str(part).strip(BLANKS) for part in value)
+    text = str(value).strip(BLANKS)
     return text.rstrip("=") if element.VR == "PN" else text
 
 
@@ -99,7 +99,7 @@ def our_value(tag: int, values: dict[int, bytes], texts: dict[int, str], little:
     text = texts.get(tag, "")
     if dictionary_VR(tag) == "PN":
         text = text.rstrip("=")
-    return "\\".join(part.strip(" \0") for part in text.split("\\"))
+    return "\\".join(part.strip(BLANKS) for part in text.split("\\"))
 
 
 def differences(elements: Elements, dataset: Dataset) -> list[Difference]:
@@ -117,7 +117,7 @@ def differences(elements: Elements, dataset: Dataset) -> list[Difference]:
         if dictionary_VR(tag) in ("IS", "DS", "PN"):
             same = "".join(own.split()) == "".join(said.split())
         else:
-            same = own.strip(BLANKS) == said.strip(BLANKS)
+            same = own == said
         if not same:
             found.append(Difference(tag, own, said))
     return found
@@ -154,7 +154,7 @@ def reason(data: bytes, elements: Elements, found: list[Difference]) -> str | No
         return "stray_delimiter"
     if "meta_without_vr" in start.warnings:
         return "damaged_meta"
-    if walked.warnings & {"unknown_vr", "implicit_within_explicit"}:
+    if walked.warnings & {"unknown_vr", "implicit_within_explicit", "value_undefined"}:
         return "damaged_vr"
     if not elements.encoding.little and start.transfer_syntax_uid != "1.2.840.10008.1.2.2":
         return "byte_order"

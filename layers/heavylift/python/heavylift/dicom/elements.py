@@ -248,8 +248,7 @@ def _walk_top(
                 data, base = hand.data, hand.base
                 p = 0
                 continue
-            if length != undefined:
-                result.warnings.add("value_too_long")
+            result.warnings.add("value_too_long" if length != undefined else "value_undefined")
         if length == undefined:
             tag = encoding.raw(raw)
             result.last_tag = tag
