@@ -29,7 +29,7 @@ def get_part(id: str, n: str):
 
 @app.get("/v1/files/<id>")
 def get_file(id: str):
-    return json_response(200, sessions.file(caller(app), path_id(_event())))
+    return json_response(200, sessions.file(caller(app), path_id(_event()), query(_event())))
 
 
 @app.get("/v1/files/<id>/events")

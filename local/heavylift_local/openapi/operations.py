@@ -244,8 +244,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/files/{id}": Operation(
         "A file",
         {200: ("File", "From the beginning of its upload on, also when it was refused.")},
-        ("not_found",),
+        ("not_found", "invalid_parameter"),
         path={"id": FILE_PATH},
+        query=(Parameter("gps", "true: also where the picture was taken, if the file tells.", TRUE_FALSE),),
     ),
     "GET /v1/files/{id}/events": Operation(
         "A file's audit trail",

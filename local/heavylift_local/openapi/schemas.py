@@ -217,6 +217,14 @@ def _file() -> Schema:
         "make": text("Of the camera."),
         "model": text("Of the camera."),
         "captured_at": text("The camera's clock, ISO 8601; with an offset where the camera knew one."),
+        "gps": objects(
+            "Where the picture was taken, only when asked for: degrees, south and west negative.",
+            {
+                "latitude": {"type": "number", "minimum": -90, "maximum": 90},
+                "longitude": {"type": "number", "minimum": -180, "maximum": 180},
+            },
+            {"altitude_m": {"type": "number"}},
+        ),
     }
     stage = {
         **objects("What one function read and wrote for it.", {}),

@@ -161,8 +161,9 @@ def _matches(record: FileRecord, filters: Mapping[str, str]) -> bool:
     )
 
 
-def file(caller: Caller, file_id: str) -> dict[str, Any]:
-    """GET /v1/files/{id}: the facts, with fresh thumbnail URLs. A batch's member answers from its manifest on."""
+def file(caller: Caller, file_id: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """GET /v1/files/{id}?gps=: the facts, with fresh thumbnail URLs. A batch's member answers from its manifest on."""
+    gps = flag(query, "gps", default=False)
     record = dynamo.find(caller.tenant, file_id) or batches.announced_file(caller.tenant, file_id)
     if record is None:
         raise dynamo.unknown()
@@ -172,7 +173,7 @@ def file(caller: Caller, file_id: str) -> dict[str, Any]:
         )
         for thumbnail in record.thumbnails
     }
-    return views.file_view(record, urls)
+    return views.file_view(record, urls, gps=gps)
 
 
 def events(caller: Caller, file_id: str) -> dict[str, Any]:

@@ -128,9 +128,9 @@ def upload_status(record: FileRecord, listed: Sequence[tuple[int, int]], now: fl
     ) | _unsized(record, "size", "percent", "part_size", "part_count", "needed")
 
 
-def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str]) -> dict[str, Any]:
-    """GET /v1/files/{id}: answers from initiate on, also for rejected files."""
-    facts = dict(record.facts or {})
+def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str], *, gps: bool = False) -> dict[str, Any]:
+    """GET /v1/files/{id}: answers from initiate on, also for rejected files. ``gps``: where it was taken, too."""
+    facts = {name: value for name, value in (record.facts or {}).items() if gps or name != "gps"}
     thumbnails = [{**thumbnail, "url": thumbnail_urls.get(thumbnail["size"])} for thumbnail in _shown(record)]
     return _without_none(
         {
