@@ -217,11 +217,13 @@ TABLE = Table(
 QUEUES = (
     Queue("validate", visibility_s=6 * 300),
     Queue("thumbnail", visibility_s=6 * 900),
+    Queue("archive", visibility_s=6 * 300),
 )
 
 RULES = (
     Rule("staging-in", "staging", "in/", "validate"),
     Rule("store-files", "store", "files/", "thumbnail"),
+    Rule("derived-requests", "derived", "requests/", "archive"),
 )
 
 # Where the scanning gate is on (setting MALWARE_SCAN): what GuardDuty scans, and whom it tells.
@@ -468,6 +470,35 @@ FUNCTIONS = (
         ),
     ),
     Function(
+        "archive",
+        memory_mb=1024,
+        timeout_s=300,
+        layers=("base",),
+        source=Source("archive", concurrency_max=20),
+        recursive_loop="allow",
+        allows=(
+            Allow(("s3:ListBucket",), ("store", "derived")),
+            # Members are copied from, a version each; small ones are read, and CRC-32s that no record knows asked for.
+            Allow(
+                (
+                    "s3:GetObject",
+                    "s3:GetObjectVersion",
+                    "s3:GetObjectAttributes",
+                    "s3:GetObjectVersionAttributes",
+                ),
+                ("store/files/*", "store/dicom/*"),
+            ),
+            Allow(("s3:GetObject",), ("derived/requests/*", "derived/work/*", "derived/archives/*")),
+            Allow(("s3:PutObject",), ("derived/work/*", "derived/archives/*")),
+            *_ARCHIVE_CLEAR,
+            _RECORD_READ,
+            _RECORD_WRITE,
+            Allow(("dynamodb:PutItem",), ("table",)),
+            Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:archive",)),
+            _ANNOUNCE,
+        ),
+    ),
+    Function(
         "sweep",
         memory_mb=512,
         timeout_s=300,
@@ -505,7 +536,9 @@ FUNCTIONS = (
                 ),
                 ("table", "table/index/*"),
             ),
-            Allow(("sqs:SendMessage", "sqs:GetQueueAttributes"), ("queue:validate", "queue:thumbnail")),
+            Allow(
+                ("sqs:SendMessage", "sqs:GetQueueAttributes"), ("queue:validate", "queue:thumbnail", "queue:archive")
+            ),
             _ANNOUNCE,
         ),
     ),
@@ -519,6 +552,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "TABLE_NAME": "{table}",
     "VALIDATE_QUEUE_URL": "{queue:validate}",
     "THUMBNAIL_QUEUE_URL": "{queue:thumbnail}",
+    "ARCHIVE_QUEUE_URL": "{queue:archive}",
     "EVENT_BUS_NAME": "{bus}",
 }
 

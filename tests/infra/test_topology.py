@@ -190,7 +190,7 @@ def test_the_contracts_memory_and_timeouts() -> None:
     """The figures of the design."""
     assert {f.name: (f.memory_mb, f.timeout_s) for f in FUNCTIONS} == {
         "initiate": (1024, 29), "sign": (256, 10), "complete": (512, 29), "sessions": (512, 29),
-        "validate": (1769, 300), "thumbnail": (1769, 900), "sweep": (512, 300),
+        "validate": (1769, 300), "thumbnail": (1769, 900), "archive": (1024, 300), "sweep": (512, 300),
     }  # fmt: skip
 
 
