@@ -15,7 +15,7 @@ from heavylift import s3
 from heavylift.archives import transfer
 from heavylift.archives.crc import to_base64
 from heavylift.archives.crew import Crew, Lane
-from heavylift.archives.layout import Block, Kind, Layout, Params, Part, plan, whole_crc32
+from heavylift.archives.layout import Block, Kind, Layout, Params, Part, TooLarge, plan, whole_crc32
 from heavylift.archives.learning import Learner
 from heavylift.archives.members import Members
 from heavylift.archives.parts import READS_EACH, Held, MemberFault, PartMaker, Workplace, crc_fault
@@ -25,6 +25,7 @@ from heavylift.limits import GIB, MIB
 from heavylift.s3 import PartInfo, Stored, Traffic
 
 MEDIA_TYPE = "application/zip"
+PARAMS = Params()
 LITERAL_THREADS = 3  # one part is read while another is written; each has up to 12 reads of its own
 COPY_THREADS = 16  # S3 copies; a thread only waits for it
 HELD_BYTES_MAX = 28 * MIB  # three parts of 8 MiB and what chained headers need; a part of 15 MiB still has its turn
@@ -127,7 +128,7 @@ def build(
 
     Holds the members and the plan, and at most 28 MiB of an archive's bytes (or one part, of 15 MiB at most).
     """
-    params = params or Params()
+    params = params or PARAMS
     try:
         learner = Learner(members, job.place, traffic, seconds_left, members.set_crc32, params)
         if not _learn(members, learner, journal):
@@ -135,6 +136,8 @@ def build(
         return _Builder(job, plan(members, params), journal, traffic, seconds_left).build()
     except MemberFault as fault:
         return Failed(fault.code, fault.message, fault.n)
+    except TooLarge as error:
+        return Failed("too_large", str(error))
 
 
 def _learn(members: Members, learner: Learner, journal: Journal) -> bool:
