@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 import pytest
 import tifffile
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -66,6 +67,9 @@ def boxes(major: bytes, *brands: bytes) -> bytes:
 DNG_VERSION = (50706, 1, 4, (1, 4, 0, 0), True)
 MAKE = {maker: (271, 2, len(maker) + 1, maker, True) for maker in ("NIKON CORPORATION", "SONY", "PENTAX", "Canon")}
 SENSOR = (262, 3, 1, 32803, True)
+
+
+NOISE = Random(5).randbytes(30_000)
 
 
 SAMPLES: dict[str, tuple[bytes, str, str, str]] = {
@@ -139,12 +143,25 @@ SAMPLES: dict[str, tuple[bytes, str, str, str]] = {
     "gzip of csv": (gzip.compress(b"a,b\n1,2\n3,4\n"), "x.csv.gz", "table", "gzip"),
     "gzip of tar": (gzip.compress(tarred()), "x.tgz", "archive", "gzip"),
     "zstd of jsonl by name": (b"\x28\xb5\x2f\xfd" + bytes(20), "x.jsonl.zst", "json", "zstd"),
+    "zstd of csv": (zstandard.compress(b"a,b\n1,2\n3,4\n"), "x.bin", "table", "zstd"),
+    "zstd of json": (zstandard.compress(b'{"a": [1,\n2]}\n' * 1), "", "json", "zstd"),
+    "zstd of tar": (zstandard.compress(tarred()), "x.csv.zst", "archive", "zstd"),
+    "zstd of text": (zstandard.compress(b"hello, reader of prose\n"), "", "text", "zstd"),
+    "zstd of noise": (zstandard.compress(NOISE), "x.csv.zst", "archive", "zstd"),
+    "gzip of noise": (gzip.compress(NOISE), "x.csv.gz", "archive", "gzip"),
+    "gzip of a table with a NUL": (gzip.compress(b"id,name\n1,o\0ne\n" + b"2,two\n" * 9), "x.csv.gz", "table", "gzip"),
+    "gzip in members": (b"".join(gzip.compress(line) for line in (b"a,b\n", b"1,2\n", b"3,4\n")), "", "table", "gzip"),
+    "gzip of jsonl utf-16": (gzip.compress('{"a":1}\n{"a":2}\n'.encode("utf-16")), "", "json", "gzip"),
     "tar": (tarred(), "", "archive", "tar"),
     "zip": (zipped("a.txt", "b.txt"), "", "archive", "ZIP"),
     "empty zip": (zipped(), "", "archive", "ZIP"),
     "xlsx": (zipped("xl/workbook.xml", "[Content_Types].xml"), "", "other", "XLSX"),
     "docx": (zipped("[Content_Types].xml", "word/document.xml"), "", "other", "DOCX"),
     "epub": (zipped("a.html", first=("mimetype", b"application/epub+zip")), "", "other", "EPUB"),
+    "parquet with an encrypted footer": (b"PARE" + bytes(40) + b"PARE", "", "other", "Parquet"),
+    "avro": (b"Obj\x01" + bytes(40), "", "other", "Avro"),
+    "arrow": (b"ARROW1\0\0" + bytes(40), "", "other", "Arrow"),
+    "an old sheet": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "x.csv", "other", "OLE2"),
     "parquet": (b"PAR1" + bytes(40) + b"PAR1", "", "other", "Parquet"),
     "empty": (b"", "a.tif", "other", "Empty"),
     "one byte": (b"\0", "", "other", "Unknown"),
@@ -195,6 +212,28 @@ def test_encoding_of_text() -> None:
     assert detected("a,b\n1,2\n".encode("utf-16")).encoding == "utf-16-le"
     assert detected(b"\xef\xbb\xbfa,b\n1,2\n").encoding == "utf-8-sig"
     assert detected("grün\n".encode("latin-1")).encoding == "latin-1"
+
+
+def test_a_bomb_and_a_window_are_bounded() -> None:
+    """Of a gigabyte of zeros 64 KiB come out; a window over 8 MiB is not opened, and the name tells."""
+    bomb = gzip.compress(bytes(50_000_000))
+    wide = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=27, strategy=1)
+    ).compressobj()
+    data = wide.compress(b"a,b\n1,2\n" * 5_000) + wide.flush()
+
+    assert detected(bomb, "x.csv.gz").format == "gzip"
+    assert detected(data, "x.csv.zst").inner == "CSV"
+    assert detected(data, "x.bin").inner is None
+
+
+def test_text_with_a_defect_is_told_from_binary_data() -> None:
+    """One NUL in a page of text is a defect; one byte in twenty is none."""
+    page = b"All work and no play makes a dull page.\n" * 50
+
+    assert detected(page[:99] + b"\0" + page[100:], "a.txt").nearly_text
+    assert not detected(NOISE, "a.txt").nearly_text
+    assert not detected("no mark".encode("utf-16-le") * 40, "a.txt").nearly_text
 
 
 def test_a_character_cut_at_the_end_of_the_head() -> None:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from typing import Final
 
 from heavylift.errors import ContentError
 from heavylift.ranges import Range, Reader, answered_by
 from heavylift.sniff_text import Text, is_nearly_text, sniff_text
+from heavylift.tables.bounds import ZSTD_WINDOW_BYTES
 from heavylift.tiff import tags
 from heavylift.tiff.ifd import Header, Ifd, parse_header, read_ifd, read_integer, read_text
 
@@ -27,7 +29,8 @@ HEAD_BYTES: Final = 65_536  # two whole lines of JSONL with 30 KB records; every
 ZIP_TAIL_BYTES: Final = 22 + 65_535  # end of central directory record with the longest comment (APPNOTE 4.3.16)
 ZIP_NAMES_MAX: Final = 4096
 BRANDS_MAX: Final = 64
-INNER_BYTES: Final = 65_536  # decompressed bytes looked at inside gzip
+INNER_BYTES: Final = 65_536  # decompressed bytes looked at inside gzip and zstd
+_MEMBERS_MAX: Final = 16  # gzip members looked into; bgzip begins a new one every 64 KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,9 @@ MEDIA_TYPES: Final[dict[str, tuple[str, str]]] = {
     "HDF5": ("other", "application/x-hdf5"),
     "SQLite": ("other", "application/vnd.sqlite3"),
     "FITS": ("other", "image/fits"),
+    "Avro": ("other", "application/avro"),
+    "Arrow": ("other", "application/vnd.apache.arrow.file"),
+    "OLE2": ("other", "application/x-ole-storage"),  # XLS, DOC and PPT before 2007
     "MP4": ("other", "video/mp4"),
     "MOV": ("other", "video/quicktime"),
     "Matroska": ("other", "video/x-matroska"),
@@ -144,6 +150,10 @@ _SIGNATURES: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"7z\xbc\xaf\x27\x1c", "7z"),
     (0, b"Rar!\x1a\x07", "RAR"),
     (0, b"PAR1", "Parquet"),
+    (0, b"PARE", "Parquet"),  # with an encrypted footer
+    (0, b"Obj\x01", "Avro"),
+    (0, b"ARROW1\0\0", "Arrow"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE2"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
     (0, b"SQLite format 3\x00", "SQLite"),
     (0, b"SIMPLE  = ", "FITS"),
@@ -268,28 +278,54 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _detect_compressed(format_name: str, head: bytes, name: str) -> Detection:
-    """gzip and zstd take the kind of what they hold: gzip is looked into, zstd goes by its name."""
+    """gzip and zstd take the kind of what they hold; where that looks like nothing, the name tells what it shall be."""
     found = detection(format_name)
+    bare = re.sub(r"\.(gz|zst|zstd)$", "", name.lower())
+    plain = _gunzipped(head) if format_name == "gzip" else _unzstd(head)
     inner: str | None = None
-    if format_name == "gzip":
-        import zlib
-
-        stream = zlib.decompressobj(31)
-        try:
-            plain = stream.decompress(head, INNER_BYTES)
-        except zlib.error:
-            plain = b""
-        bare = name[:-3] if name.lower().endswith(".gz") else name
-        if plain and _is_tar(plain):
-            inner = "tar"
-        elif plain:
-            text = sniff_text(plain, True, bare)
-            inner = text.format if text is not None else None
-    else:
-        bare = re.sub(r"\.(zst|zstd)$", "", name.lower())
+    if plain and _is_tar(plain):
+        inner = "tar"
+    elif plain and (text := sniff_text(plain, True, bare)) is not None:
+        inner = text.format
+    elif not plain or is_nearly_text(plain):
         inner = _INNER_BY_NAME.get(bare[bare.rfind(".") :]) if "." in bare else None
     kind = MEDIA_TYPES[inner][0] if inner is not None and inner in _INNER_BY_NAME.values() else found.kind
     return replace(found, kind=kind, inner=inner)
+
+
+def _gunzipped(head: bytes) -> bytes:
+    """The first INNER_BYTES of what is inside, over several members (block gzip's are small)."""
+    plain = bytearray()
+    rest = head
+    for _ in range(_MEMBERS_MAX):
+        stream = zlib.decompressobj(31)
+        try:
+            plain += stream.decompress(rest, INNER_BYTES - len(plain))
+        except zlib.error:
+            break
+        rest = stream.unused_data
+        if len(plain) >= INNER_BYTES or not rest.startswith(b"\x1f\x8b"):
+            break
+    return bytes(plain)
+
+
+def _unzstd(head: bytes) -> bytes:
+    """The same of zstd, with windows up to ZSTD_WINDOW_BYTES; nothing where its library is not at hand."""
+    try:
+        import zstandard
+    except ImportError:
+        return b""
+    reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).stream_reader(head, read_across_frames=True)
+    plain = bytearray()
+    while len(plain) < INNER_BYTES:
+        try:
+            piece = reader.read(INNER_BYTES - len(plain))
+        except zstandard.ZstdError:
+            break
+        if not piece:
+            break
+        plain += piece
+    return bytes(plain)
 
 
 # --- TIFF and the camera formats made of it ------------------------------------------------------------------

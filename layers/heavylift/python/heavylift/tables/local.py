@@ -16,6 +16,8 @@ from heavylift.tables.run import Run
 from heavylift.tables.unpacking import Unpackable, unpack
 
 READ_BYTES: Final = 1 << 20
+# What is called a table or text is read as such where its bytes are not known for certain to be something else.
+_UNSURE: Final = frozenset({"Unknown", "SVG", "HTML", "Script"})
 Progress = Callable[[int], object]
 
 
@@ -67,7 +69,8 @@ def opened(
     plan: Plan
     if compression is None:
         found = drive(detect(size, name), fetch)
-        if found.format not in (*FORMATS, "Empty", "XML") and (announced is None or found.kind not in ("other",)):
+        unsure = found.format in _UNSURE if announced is not None else False
+        if found.format not in (*FORMATS, "Empty", "XML") and not unsure:
             words = f"The content is {found.format}, not a table, JSON or text."
             plan = Plan(announced or "Text", None, "utf-8", refused=("type-mismatch", words))
             return Run(plan, rules, size), blocks()

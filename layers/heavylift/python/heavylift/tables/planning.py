@@ -6,7 +6,7 @@ every slice of the work reads alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -89,12 +89,13 @@ def plan_for(head: bytes, more: bool, name: str, announced: str | None, rules: R
     if format_name in ("CSV", "TSV"):
         cut = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] if more else text
         plan = replace(plan, dialect=parse_dialect(rules.dialect, format_name, cut or text))
-    return _allowed(plan, rules)
+    also = {"xml", "application/xml"} if sniffed is not None and sniffed.format == "XML" else set()
+    return _allowed(plan, rules, also)
 
 
-def _allowed(plan: Plan, rules: Rules) -> Plan:
+def _allowed(plan: Plan, rules: Rules, also: Collection[str] = ()) -> Plan:
     allowed = rules.allowed_formats
-    if allowed is None or plan.refused or plan.format in allowed or _also(plan) & set(allowed):
+    if allowed is None or plan.refused or {plan.format, *_also(plan), *also} & set(allowed):
         return plan
     words = f"The file is {plan.format}; the rules allow {', '.join(allowed)}."
     return replace(plan, refused=("type-mismatch", words))

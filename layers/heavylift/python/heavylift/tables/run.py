@@ -23,6 +23,7 @@ from heavylift.tables.tally import Tally
 
 CHECKPOINT_VERSION: Final = 1
 DIVISIBLE: Final = frozenset({"CSV", "TSV", "JSONL", "Text"})  # records that say where they end
+_TELLING: Final = frozenset({"CSV", "TSV", "JSONL", "JSON"})  # broken files of all kinds look like text
 _BLIND: Final = frozenset({"CSV", "TSV", "Text"})  # what is read as these may well be something else
 
 
@@ -52,7 +53,7 @@ class Run:
         if plan.refused is not None:
             tally.file_fault(*plan.refused)
             tally.stopped_by = tally.stopped_by or "type"
-        elif plan.seems not in (None, plan.format) and plan.format in _BLIND and plan.seems not in _BLIND:
+        elif self.rules.type_mismatch != "allow" and plan.format in _BLIND and plan.seems not in (None, *_BLIND):
             tally.warn("unlike-name")
 
     def _made(self, state: Mapping[str, Any] | None) -> Any:
@@ -158,7 +159,15 @@ class Run:
                 tally.file_fault("row-count", f"{tally.records} records, fewer than min_records, {low}.")
             if high is not None and tally.records > high:
                 tally.file_fault("row-count", f"{tally.records} records, more than max_records, {high}.")
+        if self.rules.type_mismatch in (None, "error") and not tally.valid and self._is_another():
+            words = f"The content looks like {self.plan.seems}, not like the {self.plan.format} that was announced."
+            tally.file_fault("type-mismatch", words)
         self._ended = True
+
+    def _is_another(self) -> bool:
+        """Whether the file looks like another format than the one it was read as. What parses as announced, is it."""
+        seems, announced = self.plan.seems, self.plan.format
+        return seems in _TELLING and seems != announced and not {seems, announced} <= {"CSV", "TSV"}
 
     def checkpoint(self) -> dict[str, Any]:
         """Plain JSON that ``resumed`` goes on from, with the bytes from ``offset`` on."""
