@@ -267,7 +267,7 @@ _ARCHIVE_CLEAR = (
         ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
         ("derived/archives/*", "derived/work/*"),
     ),
-    Allow(("s3:DeleteObject",), ("derived/requests/*",)),
+    Allow(("s3:DeleteObject",), ("derived/requests/*", "derived/archives/*", "derived/work/*")),
 )
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
@@ -508,9 +508,8 @@ FUNCTIONS = (
         allows=(
             *_PURGE,
             *_ARCHIVE_CLEAR,
-            # Requests whose event was lost, archives whose time is over.
+            # Requests whose event was lost.
             Allow(("s3:GetObject",), ("derived/requests/*",)),
-            Allow(("s3:DeleteObject",), ("derived/archives/*",)),
             Allow(("s3:ListBucketMultipartUploads",), ("staging",)),
             Allow(("s3:ListMultipartUploadParts",), ("store/files/*",)),
             Allow(

@@ -13,7 +13,7 @@ from heavylift.records import FileRecord
 from heavylift.retention import GONE
 from heavylift.s3 import Listed
 from heavylift.states import AWAITING_OBJECT, FINAL, State
-from heavylift.sweeping import due, listings, sweep, turn
+from heavylift.sweeping import due, listings, sweep, turn, walking
 from heavylift.sweeping.listings import derived_fate, staged_fate, stored_fate, upload_fate
 from tests.doubles.samples import PICTURE, TEXT
 from tests.doubles.world import DERIVED, STAGING, STORE, World
@@ -183,7 +183,7 @@ def test_a_backlog_is_not_made_longer(world: World, monkeypatch: pytest.MonkeyPa
 
 def test_a_run_that_ends_early_is_gone_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of one key, a few pages' time a run: every orphan goes in the end."""
-    monkeypatch.setattr(listings, "PAGE", 1)
+    monkeypatch.setattr(walking, "PAGE", 1)
     orphans = [f"01JD2Z3NDEKTSV4RRFFQ69G5{n:02d}" for n in range(10, 20)]
     for file_id in orphans:
         world.s3.put_object(Bucket=STAGING, Key=keys.staging("in", "acme", file_id), Body=b"late")

@@ -46,7 +46,24 @@ def clear(job: ArchiveJob) -> bool:
             break
     purging.delete_under(bucket, prefix)
     s3.delete(bucket, keys.archive_request(job.tenant, job.archive_id))
+    if job.status in {ArchiveStatus.FAILED, ArchiveStatus.CANCELLED} and job.content_sha256:
+        _clear_unowned(job.tenant, job.content_sha256)
     return clean
+
+
+def _clear_unowned(tenant: str, content_sha256: str) -> None:
+    """An archive that was joined in the moment in which its job ended, and its index, unless another job has them."""
+    now = time.time()
+    for job in store.jobs_of_content(tenant, content_sha256):
+        made = job.status is ArchiveStatus.COMPLETED and (job.expires_at or 0) > now
+        if made or not job.final:
+            return
+    _delete_archive(tenant, content_sha256)
+
+
+def _delete_archive(tenant: str, content_sha256: str) -> None:
+    for key in (keys.archive(tenant, content_sha256), keys.archive_index(tenant, content_sha256)):
+        s3.delete(settings().derived_bucket, key)
 
 
 def settle(job: ArchiveJob) -> ArchiveJob:
@@ -110,7 +127,9 @@ def settle_due(tenant: str, archive_id: str) -> str:
     what = duty(job, time.time())
     match what:
         case "announce":
-            store.announce(job)
+            job = store.announce(job)
+            if job.final and job.purged_at is None:
+                settle(job)  # whoever ended it was killed before that, too
         case "clear":
             settle(job)
         case "expire":
@@ -166,6 +185,5 @@ def drop_old(tenant: str, content_sha256: str) -> bool:
     at = next((one.at for one in page if one.key == key), None)
     if at is not None and at + settings().archive_days * DAY_S > time.time() + 1:
         return False
-    for gone in (key, keys.archive_index(tenant, content_sha256)):
-        s3.delete(bucket, gone)
+    _delete_archive(tenant, content_sha256)
     return True

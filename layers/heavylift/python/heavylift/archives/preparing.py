@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import IO
 
 from heavylift import keys, s3
-from heavylift.archives import digests, jobs, packages, requests, selection, store
+from heavylift.archives import digests, ends, jobs, packages, requests, selection, store
 from heavylift.archives.entries import Entry, Missing, Spool
 from heavylift.archives.jobs import ArchiveJob, ArchiveStatus
 from heavylift.archives.members import Members, Source
@@ -66,8 +66,7 @@ def take_up(tenant: str, archive_id: str) -> ArchiveJob | None:
             logger().warning("an archive was asked for whose request is gone", archive_id=archive_id)
             return None
         nameless = ArchiveJob(tenant, archive_id, f"{archive_id}.zip", created_at=now, updated_at=now, due_at=now)
-        refused = store.create(nameless)
-        return fail(refused, error)
+        return ends.settle(fail(store.create(nameless), error))
     return store.create(requests.new_job(tenant, archive_id, request, now, now + first_look_s()))
 
 

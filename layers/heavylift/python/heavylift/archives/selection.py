@@ -6,22 +6,29 @@ memory does not grow with their number.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from heavylift import items, keys, records
 from heavylift.archives.entries import Entry, Missing
+from heavylift.archives.members import Members
 from heavylift.archives.requests import Request
 from heavylift.batches import marks, store
 from heavylift.errors import ContentError
 from heavylift.ids import member_id
 from heavylift.limits import ARCHIVE_FILES_MAX
-from heavylift.states import STORED, State
+from heavylift.records import FileRecord
+from heavylift.states import State
 
 PAGE = 100  # BatchGetItem
+LOOKS_AT_ONCE = 4  # 100 000 files within some seconds
+_LOOKED_AT = ("tenant", "file_id", "name", "size", "status", "store_etag")
 _ATTRIBUTES = (
+    "tenant",
     "file_id",
+    "lane",
+    "dicom",
     "name",
     "relative_path",
     "size",
@@ -126,54 +133,58 @@ def _records(tenant: str, file_ids: Sequence[str]) -> dict[str, Mapping[str, Any
 
 def _judged(tenant: str, item: Mapping[str, Any]) -> Entry | Missing:
     """The entry of a record's item, or why there can be none. Pure."""
-    file_id, status = str(item["file_id"]), State(item["status"])
-    path = str(item.get("relative_path") or item["name"])
-    stored = status in STORED or (status is State.FAILED and item.get("store_etag"))
-    if not stored:
-        return Missing(file_id, path, status.value)
-    if not item.get("store_etag"):
-        return Missing(file_id, path, "not_stored")
-    checksums = item.get("checksums") or {}
-    declared = item.get("declared_sha256")
+    record = records.from_item(item)
+    path = record.relative_path or record.name
+    if not _is_stored(record):
+        return Missing(record.file_id, path, "not_stored" if record.stored else record.status.value)
+    checksums = record.checksums
     return Entry(
-        file_id=file_id,
+        file_id=record.file_id,
         path=path,
-        size=int(item["size"]),
-        created_at=float(item.get("created_at", 0)),
-        key=keys.store(tenant, file_id),
-        etag=str(item["store_etag"]),
-        version_id=item.get("store_version_id"),
+        size=record.size,
+        created_at=record.created_at,
+        key=keys.store(record.tenant, record.file_id),
+        etag=record.store_etag or "",
+        version_id=record.store_version_id,
         crc32=checksums.get("crc32"),
-        sha256=_hex_digest(checksums.get("sha256") or declared),
+        sha256=_hex_digest(checksums.get("sha256") or record.declared_sha256),
         sha256_proven=bool(checksums.get("sha256") and checksums.get("sha256_proven")),
-        logical_id=item.get("logical_id"),
-        media_type=item.get("media_type"),
-        format=item.get("format"),
-        kind=str(item.get("kind", "other")),
-        facts=dict(item.get("facts") or {}),
-        description=item.get("description"),
-        data_type=item.get("data_type"),
-        metadata=json.loads(item["metadata"]) if item.get("metadata") else {},
+        logical_id=record.logical_id,
+        media_type=record.media_type,
+        format=record.format,
+        kind=record.kind,
+        facts=dict(record.facts or {}),
+        description=record.description,
+        data_type=record.data_type,
+        metadata=dict(record.metadata),
     )
+
+
+def _is_stored(record: FileRecord) -> bool:
+    """Whether its bytes can be copied: also those of a file of which nothing could be made."""
+    return (record.stored or record.status is State.FAILED) and record.store_etag is not None
 
 
 def _hex_digest(text: Any) -> str | None:
     return text.lower() if isinstance(text, str) and len(text) == 64 else None
 
 
-def vanished(tenant: str, file_ids: Sequence[str]) -> str | None:
-    """The first of these files that is not stored any more; None: all are. For a look just before an archive is joined.
+def vanished(tenant: str, members: Members) -> int | None:
+    """The first member whose file is not stored any more; None: all are. For a look just before an archive is joined,
+    so that what was deleted while it was built is in no archive. TransientError.
 
-    Requests: one a hundred files.
+    Requests: one a hundred files, some at once.
     """
-    for start in range(0, len(file_ids), PAGE):
-        page = file_ids[start : start + PAGE]
-        wanted = [records.item_key(tenant, file_id) for file_id in page]
-        found = {item["file_id"]: item for item in items.read_many(wanted, ("file_id", "status", "store_etag"))}
-        for file_id in page:
-            item = found.get(file_id)
-            if item is None or not (
-                State(item["status"]) in STORED or (item["status"] == State.FAILED and item.get("store_etag"))
-            ):
-                return file_id
+    pages = [range(start, min(start + PAGE, len(members))) for start in range(0, len(members), PAGE)]
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        return next((n for n in pool.map(lambda page: _vanished(tenant, members, page), pages) if n is not None), None)
+
+
+def _vanished(tenant: str, members: Members, page: range) -> int | None:
+    of_files = {n: file_id for n in page if (file_id := members.file_id(n)) is not None}
+    wanted = [records.item_key(tenant, file_id) for file_id in of_files.values()]
+    found = {item["file_id"]: item for item in items.read_many(wanted, _LOOKED_AT)} if wanted else {}
+    for n, file_id in of_files.items():
+        if file_id not in found or not _is_stored(records.from_item(found[file_id])):
+            return n
     return None

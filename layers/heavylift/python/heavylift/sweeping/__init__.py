@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heavylift import counting
-from heavylift.sweeping import due, listings, turn
+from heavylift.sweeping import archives, due, listings, turn
 from heavylift.telemetry import count, logger
 
 
@@ -36,9 +36,12 @@ def sweep(seconds_left: Callable[[], float]) -> dict[str, int]:
         listings.compare_uploads(go_on, note, places)
         listings.compare_staging(go_on, note, places, backlog)
         listings.compare_work(go_on, note, places)
+        archives.compare_requests(go_on, note, places)
+        archives.compare_uploads(go_on, note, places)
         counting.recount(lambda: seconds_left() if go_on() else 0.0)
         listings.walk_store(go_on, note, places)
         listings.walk_derived(go_on, note, places)
+        archives.walk_archives(go_on, note, places)
         turn.keep_places(places)
     finally:
         mine.give_back()

@@ -24,6 +24,8 @@ from heavylift import (
     states,
     work,
 )
+from heavylift.archives import ends
+from heavylift.archives import jobs as archive_jobs
 from heavylift.batches import closing
 from heavylift.batches import model as batch_model
 from heavylift.errors import HeavyliftError, RequestError, TransientError
@@ -108,6 +110,8 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
             for key in page:
                 if key["sk"] == batch_model.SORT_KEY and go_on():
                     note(settle_batch(*records.batch_of(key["pk"]), go_on))
+                if key["sk"] == archive_jobs.SORT_KEY and go_on():
+                    note(settle_archive(*archive_jobs.of_partition(key["pk"])))
             if start is None:
                 break
 
@@ -126,6 +130,16 @@ def settle_batch(tenant: str, batch_id: str, go_on: Callable[[], bool]) -> str:
         return done if done == "nothing" else f"batch_{done}"
 
     return _settled(batch_id, "batch", act)
+
+
+def settle_archive(tenant: str, archive_id: str) -> str:
+    """Do what one archive's job needs now; what was done."""
+
+    def act() -> str:
+        done = ends.settle_due(tenant, archive_id)
+        return done if done == "nothing" else f"archive_{done}"
+
+    return _settled(archive_id, "archive", act)
 
 
 def _settled(owner_id: str, what: str, act: Callable[[], str | None]) -> str:

@@ -7,38 +7,22 @@ is never taken for an orphan. Whoever makes an object writes its record within t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from botocore.exceptions import ClientError
+from collections.abc import Iterable
 
 from heavylift import assembly, dynamo, keys, queue, records, s3, validation
-from heavylift.errors import HeavyliftError
 from heavylift.records import FileRecord
 from heavylift.retention import GONE, QUARANTINED
 from heavylift.s3 import Listed
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, State
+from heavylift.sweeping.archives import living
 from heavylift.sweeping.due import Backlog, wake
+from heavylift.sweeping.walking import EVENT_S, GRACE_S, LAP_PAGES_MAX, GoOn, Note, Places, attempt, scaled, walk
 from heavylift.telemetry import count, logger
 
 LANES = ("in/", "dicom/")
-PAGE = 1_000
-LAP_PAGES_MAX = 20  # of each class in one run: 20 000 keys; the next run goes on behind them
-# initiate's 29 s and a margin for clocks that disagree: no upload or object is older and still without its record.
-GRACE_S = 120.0
-GRACE_MIN_S = 5.0  # on a scaled clock too, a call of ours takes its time
-EVENT_S = 60.0  # an event that is not there after a minute is looked for; most take a second
 STRAY_S = 3_600.0  # longer than any worker's lease: nobody will point at this derived object any more
 WORK_S = 86_400.0  # as the bucket's own rule for temporaries
-
-Note = Callable[[str], None]
-GoOn = Callable[[], bool]
-Places = dict[str, Any]
-
-
-def _scaled(seconds: float) -> float:
-    return max(GRACE_MIN_S, seconds / settings().time_scale)
 
 
 # --- decisions ---
@@ -122,20 +106,6 @@ def _owners(owners: Iterable[tuple[str, str] | None]) -> dict[tuple[str, str], F
     return {(record.tenant, record.file_id): record for record in dynamo.get_many(list(wanted.values()))}
 
 
-def _try(note: Note, what: str, key: str, act: Callable[[], object]) -> None:
-    """One key that cannot be settled does not keep the others waiting."""
-    try:
-        act()
-    except HeavyliftError as error:
-        logger().warning("could not settle an object now", key=key, step=what, code=error.code)
-        note("postponed")
-    except ClientError:
-        logger().exception("could not settle an object", key=key, step=what)
-        note("refused")
-    else:
-        note(what)
-
-
 def compare_uploads(go_on: GoOn, note: Note, places: Places) -> None:
     """Abort every open multipart upload that no record wants."""
     buckets = (
@@ -171,51 +141,33 @@ def _settle_uploads(bucket: str, page: list[Listed], note: Note, *, in_store: bo
         owner = owners[upload.key]
         record = found.get(owner) if owner else None
         now = time.time()
-        if upload_fate(upload, record, in_store=in_store, now=now, grace_s=_scaled(GRACE_S)) == "abort":
+        if upload_fate(upload, record, in_store=in_store, now=now, grace_s=scaled(GRACE_S)) == "abort":
             act = lambda upload=upload: s3.abort_multipart(bucket, upload.key, upload.upload_id or "")  # noqa: E731
-            _try(note, "abort", upload.key, act)
-
-
-def _walk(
-    bucket: str, prefix: str, place: str, places: Places, go_on: GoOn, pages_max: int | None
-) -> Iterable[list[Listed]]:
-    """Pages of a listing from where the last run stopped; where this one stops is kept in ``places``."""
-    after: str | None = places.get(place, "")
-    pages = 0
-    while after is not None:
-        if not go_on() or (pages_max is not None and pages >= pages_max):
-            return
-        page, after = s3.list_objects(bucket, prefix, after=after, limit=PAGE)
-        pages += 1
-        yield page
-        if after is None:
-            places.pop(place, None)
-        else:
-            places[place] = after
+            attempt(note, "abort", upload.key, act)
 
 
 def compare_staging(go_on: GoOn, note: Note, places: Places, backlog: Backlog) -> None:
     """Objects whose event was lost are taken up; what nobody waits for goes."""
     bucket = settings().staging_bucket
     for lane in LANES:
-        for page in _walk(bucket, lane, f"staging/{lane}", places, go_on, None):
+        for page in walk(bucket, lane, f"staging/{lane}", places, go_on, None):
             parsed = {one.key: keys.parse_staging(one.key) for one in page}
             found = _owners((one.tenant, one.file_id) if one else None for one in parsed.values())
             for one in page:
                 owner = parsed[one.key]
                 record = found.get((owner.tenant, owner.file_id)) if owner else None
                 now = time.time()
-                fate = staged_fate(one, record, now=now, grace_s=_scaled(GRACE_S), event_s=_scaled(EVENT_S))
+                fate = staged_fate(one, record, now=now, grace_s=scaled(GRACE_S), event_s=scaled(EVENT_S))
                 if fate in {"arrive", "announce"} and backlog.crowded("validate"):
                     continue  # its event most likely waits among the others
                 if fate == "delete":
                     logger().warning("an object that nobody waits for is deleted", key=one.key)
-                    _try(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
+                    attempt(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
                 elif fate == "arrive" and record is not None:
-                    _try(note, "arrive", one.key, lambda record=record: _arrive(record))  # type: ignore[misc]
+                    attempt(note, "arrive", one.key, lambda record=record: _arrive(record))  # type: ignore[misc]
                 elif fate == "announce" and owner is not None:
                     again = queue.Continuation("continue", owner.tenant, owner.file_id, 0)
-                    _try(note, "announce", one.key, lambda again=again: queue.send("validate", again))  # type: ignore[misc]
+                    attempt(note, "announce", one.key, lambda again=again: queue.send("validate", again))  # type: ignore[misc]
 
 
 def _arrive(record: FileRecord) -> None:
@@ -232,7 +184,7 @@ def compare_work(go_on: GoOn, note: Note, places: Places) -> None:
 def walk_store(go_on: GoOn, note: Note, places: Places) -> None:
     """A bounded way through the store: copies that nobody committed, and what belongs to nobody."""
     bucket = settings().store_bucket
-    for page in _walk(bucket, "files/", "store", places, go_on, LAP_PAGES_MAX):
+    for page in walk(bucket, "files/", "store", places, go_on, LAP_PAGES_MAX):
         owners = {one.key: keys.parse_store(one.key) for one in page}
         found = _owners(owners.values())
         for one in page:
@@ -243,9 +195,9 @@ def walk_store(go_on: GoOn, note: Note, places: Places) -> None:
                 logger().warning("an object in the store has no record", key=one.key)
                 count("UnownedObjects")
             elif fate == "prove" and record is not None:
-                _try(note, "prove", one.key, lambda record=record: _prove(record))  # type: ignore[misc]
+                attempt(note, "prove", one.key, lambda record=record: _prove(record))  # type: ignore[misc]
             elif fate == "delete":
-                _try(note, "delete", one.key, lambda one=one: _delete_versions(one.key))  # type: ignore[misc]
+                attempt(note, "delete", one.key, lambda one=one: _delete_versions(one.key))  # type: ignore[misc]
 
 
 def _prove(record: FileRecord) -> None:
@@ -270,18 +222,23 @@ def walk_derived(go_on: GoOn, note: Note, places: Places) -> None:
 
 def _settle_derived(kind: str, go_on: GoOn, note: Note, places: Places, pages_max: int | None) -> None:
     bucket = settings().derived_bucket
-    for page in _walk(bucket, f"{kind}/", kind, places, go_on, pages_max):
+    for page in walk(bucket, f"{kind}/", kind, places, go_on, pages_max):
         parsed = {one.key: keys.parse_derived(one.key) for one in page}
         found = _owners(one[1:] if one else None for one in parsed.values())
+        # What an archive is built of may take longer than a day.
+        strangers = {owner[1:] for owner in parsed.values() if owner and owner[1:] not in found}
+        needed = living(strangers) if kind == "work" and strangers else frozenset()
         for one in page:
             owner = parsed[one.key]
+            if owner and owner[1:] in needed:
+                continue
             record = found.get(owner[1:]) if owner else None
             now = time.time()
             fate = derived_fate(
-                one, kind, record, now=now, stray_s=_scaled(STRAY_S), work_s=WORK_S / settings().time_scale
+                one, kind, record, now=now, stray_s=scaled(STRAY_S), work_s=WORK_S / settings().time_scale
             )
             if fate == "delete":
-                _try(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
+                attempt(note, "delete", one.key, lambda one=one: s3.delete(bucket, one.key))  # type: ignore[misc]
 
 
 __all__ = [
