@@ -19,6 +19,7 @@ from heavylift.batches.manifest import Entry
 from heavylift.batches.model import BatchStatus
 from heavylift.states import State
 from infra import topology
+from tests.doubles import archives
 from tests.doubles import world as world_module
 from tests.doubles.batches import BatchClient
 from tests.doubles.companion import Companion
@@ -31,12 +32,14 @@ ACTIONS = {
     "put_object": "s3:PutObject",
     "create_multipart_upload": "s3:PutObject",
     "complete_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
     "upload_part_copy": "s3:PutObject",
     "copy_object": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "list_parts": "s3:ListMultipartUploadParts",
     "head_object": "s3:GetObject",
     "get_object": "s3:GetObject",
+    "get_object_attributes": "s3:GetObjectAttributes",
     "get_object_tagging": "s3:GetObjectTagging",
     "delete_object": "s3:DeleteObject",
     "head_bucket": "s3:ListBucket",
@@ -81,6 +84,10 @@ def needs(call: Call) -> set[tuple[str, str]]:
     if "CopySource" in given:
         source = given["CopySource"]
         wanted.add(("s3:GetObject", f"{NAMES[source['Bucket']]}/{source['Key']}"))
+        if source.get("VersionId"):
+            wanted.add(("s3:GetObjectVersion", f"{NAMES[source['Bucket']]}/{source['Key']}"))
+    if call.operation == "get_object_attributes" and given.get("VersionId"):
+        wanted.add(("s3:GetObjectVersionAttributes", f"{bucket}/{given['Key']}"))
     return wanted
 
 
@@ -214,6 +221,7 @@ def live(world: World) -> None:
     live_batches(world)
     live_companion(world)
     live_scanned(world)
+    archives.live(world)
     # Repeated under a key: what is there is found.
     for _ in range(2):
         body = {"files": [{"name": PICTURE.name, "size": len(PICTURE.data)}]}

@@ -2,7 +2,8 @@
 
 Events are hints; the table and the buckets are the truth. A run settles what is due (lapsed leases, lost messages,
 announcements, expired sessions, the remains of what is gone), compares the open uploads and the staging bucket with
-the records, counts the statistics and walks a bounded way through the store and what was derived from it.
+the records, looks after archives, counts the statistics and walks a bounded way through the store and what was derived
+from it.
 """
 
 from __future__ import annotations
