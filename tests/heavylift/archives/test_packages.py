@@ -49,6 +49,11 @@ def rows_of(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
 
 
+def read_back(cell: str) -> str:
+    """A cell without the apostrophe that keeps it from being a formula."""
+    return cell.removeprefix("'")
+
+
 BYTES = {0: b"first", 1: b"second one", 2: b""}
 ENTRIES = [
     an_entry(0, "page_1.tif", BYTES[0], media_type="image/tiff", facts={"width": 30, "height": 20, "mode": "RGB"}),
@@ -182,7 +187,7 @@ def test_every_package_is_sound(
     archived = [bytes(member.name).decode() for member in made.members]
 
     assert mets_schema.validate(document), mets_schema.error_log
-    assert [row["archived_name"] for row in table] == archived[: len(entries)]
+    assert [read_back(row["archived_name"]) for row in table] == archived[: len(entries)]
     assert [row["file_id"] for row in table] == [entry.file_id for entry in entries]
     assert len({name.casefold() for name in archived}) == len(archived)
     again, _ = package(kind, entries, label=label)

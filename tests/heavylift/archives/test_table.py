@@ -20,7 +20,10 @@ def read(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline=""), strict=True))
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters=CONTROLS + "\ufffe\uffff")), min_size=1, max_size=4))
+printing = st.characters(exclude_characters=CONTROLS + "\ufffe\uffff", exclude_categories=["Cs"])
+
+
+@given(st.lists(st.text(alphabet=printing), min_size=1, max_size=4))
 def test_every_text_comes_back(texts: list[str]) -> None:
     """But for the apostrophe in front of what would be a formula: one is taken away."""
     (found,) = read("x," + table.line(texts))
@@ -54,7 +57,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
         ("two\nlines", '"two\nlines"'),
         (["a", 1], '"[""a"",1]"'),
         ({"k": "v"}, '"{""k"":""v""}"'),
-        ("a\x00b", "a\ufffdb"),
+        ("a\x00b\ud800", "a\ufffdb\ufffd"),
     ],
 )
 def test_one_cell(value: Any, written: str) -> None:

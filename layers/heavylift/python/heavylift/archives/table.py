@@ -36,12 +36,12 @@ _FIXED = (
 )
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _FORMULA = frozenset("=+-@'＝＋－＠")
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _QUOTED = re.compile('[",\r\n]')
 
 
 def cell(value: Any) -> str:
-    """One cell: quoted where it must be, never a formula. Control characters become U+FFFD."""
+    """One cell: quoted where it must be, never a formula. Controls and halves of surrogates become U+FFFD."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -49,7 +49,7 @@ def cell(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    text = _CONTROLS.sub("\ufffd", text.encode("utf-8", "replace").decode())
+    text = _CONTROLS.sub("\ufffd", text)
     if text.lstrip()[:1] in _FORMULA and text.lstrip() and not _NUMBER.fullmatch(text):
         text = "'" + text
     if _QUOTED.search(text) or text != text.strip():
