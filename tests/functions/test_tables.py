@@ -298,3 +298,31 @@ def test_a_table_is_checked_in_slices(world: World, in_slices: list[int]) -> Non
     assert report | {"source": None} == {n: v for n, v in expected.items() if n != "all"} | {"source": None}
     assert (report["records"], report["counts"]) == (60_001, {"extra-cell": 1, "unique-error": 1})
     assert [key for key in world.s3.buckets[DERIVED] if key.startswith("work/")] == []
+
+
+def test_a_compressed_table_is_taken_up_inside_its_compressed_data(
+    world: World, in_slices: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice goes on near the byte where the last one ended, and the report is that of one go."""
+    import gzip
+
+    from heavylift.tables import inflating, unpacking
+    from tests.heavylift.tables import reading
+
+    monkeypatch.setattr(unpacking, "INFLATE_FROM_BYTES", 0)
+    monkeypatch.setattr(inflating, "INFLATE_SPACING_BYTES", 1_000)
+    data, rules = gzip.compress(big_table()), {"max_errors": 5}
+    file_id = sent(world, "a.csv.gz", data, rules=rules)
+    world.gate.restart()
+    world.pump()
+    record = world.record(file_id)
+    report, expected = report_of(world, record), reading.report_of(data, "a.csv.gz", rules)
+    begins = [
+        int(call.arguments["Range"].removeprefix("bytes=").split("-")[0])
+        for call in world.gate.calls
+        if call.operation == "get_object" and call.arguments["Key"].startswith("in/")
+    ]
+
+    assert len(in_slices) > 2
+    assert report | {"source": None} == {n: v for n, v in expected.items() if n != "all"} | {"source": None}
+    assert len({begin for begin in begins if begin}) == len(in_slices)

@@ -91,7 +91,7 @@ def check(
     from heavylift.tables.pieces import walk
     from heavylift.tables.rules import RulesError, parse_rules
     from heavylift.tables.run import Run, resumed
-    from heavylift.tables.unpacking import Unpackable, unpack
+    from heavylift.tables.unpacking import Unpackable, inflater_for, unpack
 
     try:
         rules = parse_rules(rules_of(record))
@@ -109,17 +109,24 @@ def check(
     if compression is None:
         order = piecework.order_for(record.tenant, record.file_id, etag, rules.sha256, record.size, kept)
 
+    inflater = inflater_for(compression, record.size, (kept or {}).get("place"))
     began = run.offset
 
     def pause_in_time() -> None:
         if seconds_left() <= 0 and run.resumable and run.offset > began:
-            _save(record, etag, run.checkpoint(), before, source, pieces=order is not None and order.given)
+            place = inflater.place_before(run.offset) if inflater is not None else None
+            more = {
+                "pieces": order is not None and order.given,
+                "place": place.state() if place is not None else None,
+            }
+            _save(record, etag, run.checkpoint(), before, source, more)
             raise Unfinished(run.offset)
 
     def feed(start: int, end: int) -> None:
         if run.done or start >= end:
             return
-        blocks = unpack(compression, ahead(read, 0 if compression else start, end), record.size, start)
+        first = start if compression is None else inflater.at if inflater is not None else 0
+        blocks = unpack(compression, ahead(read, first, end), record.size, start, inflater)
         try:
             for block in blocks:
                 run.feed(block)
@@ -193,11 +200,10 @@ def _save(
     run: Mapping[str, Any],
     before: tuple[int, int],
     source: s3.ObjectSource,
-    *,
-    pieces: bool,
+    more: Mapping[str, Any],
 ) -> None:
     traffic = (before[0] + source.traffic.bytes_in, before[1] + source.traffic.requests)
-    kept = {"etag": etag, "run": run, "traffic": traffic, "pieces": pieces}
+    kept = {"etag": etag, "run": run, "traffic": traffic, **more}
     body = json.dumps(kept, separators=(",", ":")).encode()
     s3.put_bytes(settings().derived_bucket, _checkpoint_key(record), body, media_type="application/json")
 

@@ -34,6 +34,9 @@ FIELD_NAME_LENGTH: Final = 200
 RATE_RECORDS_MIN: Final = 10_000  # before that an error rate says little
 UNPACKED_RATIO: Final = 200  # output over the whole file's size, beyond
 UNPACKED_FREE_BYTES: Final = 100 * MIB  # which is always allowed
+INFLATE_FROM_BYTES: Final = 64 * MIB  # a larger gzip file is read so that a slice can go on where the last one ended
+INFLATE_SPACING_BYTES: Final = MIB  # of output between two places to go on from
+INFLATE_PLACES: Final = 20  # places that are kept, 32 KiB each: a record of RECORD_BYTES may lie behind them
 UNPACKED_BYTES: Final = 1 << 40  # a tebibyte, whatever the ratio
 ZSTD_WINDOW_BYTES: Final = 8 * MIB  # RFC 8878, 3.1.1.1.2: what every decoder should support
 

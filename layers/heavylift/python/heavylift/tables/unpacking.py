@@ -6,13 +6,22 @@ file is read. Memory: one input and one output piece, and a zstd window of at mo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final
 
 from heavylift.errors import HeavyliftError
-from heavylift.tables.bounds import BLOCK_BYTES, UNPACKED_BYTES, UNPACKED_FREE_BYTES, UNPACKED_RATIO, ZSTD_WINDOW_BYTES
+from heavylift.tables.bounds import (
+    BLOCK_BYTES,
+    INFLATE_FROM_BYTES,
+    UNPACKED_BYTES,
+    UNPACKED_FREE_BYTES,
+    UNPACKED_RATIO,
+    ZSTD_WINDOW_BYTES,
+)
+from heavylift.tables.inflating import Broken, Inflater, library, place_of
 
 Blocks = Iterator[bytes]
+_INPUT_BYTES: Final = 65_536
 _GZIP_WINDOW: Final = 31
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
@@ -26,16 +35,32 @@ def unpacked_bytes_max(size_bytes: int) -> int:
     return min(UNPACKED_BYTES, max(UNPACKED_FREE_BYTES, UNPACKED_RATIO * size_bytes))
 
 
-def unpack(compression: str | None, blocks: Blocks, size_bytes: int, skip: int = 0) -> Generator[bytes, None, None]:
-    """The content of ``blocks`` from its byte ``skip`` on, in pieces of at most BLOCK_BYTES. Unpackable."""
+def inflater_for(compression: str | None, size_bytes: int, place: Mapping[str, Any] | None = None) -> Inflater | None:
+    """What reads a large gzip file, from ``place`` on; None: such a file is always read from its beginning."""
+    if compression != "gzip" or size_bytes < INFLATE_FROM_BYTES or library() is None:
+        return None
+    return Inflater(place_of(place) if place else None)
+
+
+def unpack(
+    compression: str | None, blocks: Blocks, size_bytes: int, skip: int = 0, inflater: Inflater | None = None
+) -> Generator[bytes, None, None]:
+    """The content of ``blocks`` from its byte ``skip`` on, in pieces of at most BLOCK_BYTES. Unpackable.
+
+    ``blocks`` begin at the file's beginning, or at ``inflater.at``.
+    """
     if compression is None:
         for block in blocks:  # their source began at ``skip`` by itself
             for at in range(0, len(block), BLOCK_BYTES):
                 yield block if len(block) <= BLOCK_BYTES else block[at : at + BLOCK_BYTES]
         return
-    plain = _gunzip(blocks) if compression == "gzip" else _unzstd(blocks)
+    inflater = inflater or inflater_for(compression, size_bytes)
     limit = unpacked_bytes_max(size_bytes)
     seen = 0
+    if inflater is not None:
+        plain, seen = _inflated(inflater, blocks), inflater.out
+    else:
+        plain = _gunzip(_even(blocks)) if compression == "gzip" else _unzstd(_even(blocks))
     for piece in plain:
         if seen + len(piece) > limit:
             kept = piece[max(0, skip - seen) : limit - seen]
@@ -49,6 +74,28 @@ def unpack(compression: str | None, blocks: Blocks, size_bytes: int, skip: int =
         seen += len(piece)
         if seen > skip:
             yield piece[-(seen - skip) :] if seen - skip < len(piece) else piece
+
+
+def _even(blocks: Blocks) -> Blocks:
+    """The same bytes in equal blocks: what a decoder still gives before it finds an error depends on its input's."""
+    held = bytearray()
+    for block in blocks:
+        held += block
+        whole = len(held) - len(held) % _INPUT_BYTES
+        for at in range(0, whole, _INPUT_BYTES):
+            yield bytes(held[at : at + _INPUT_BYTES])
+        del held[:whole]
+    if held:
+        yield bytes(held)
+
+
+def _inflated(inflater: Inflater, blocks: Blocks) -> Blocks:
+    try:
+        yield from inflater.pieces(blocks)
+    except Broken as error:
+        raise _broken(str(error)) from None
+    except EOFError:
+        raise _broken(f"gzip ends after {inflater.taken} compressed bytes, in the middle of its data") from None
 
 
 def _gunzip(blocks: Blocks) -> Blocks:
@@ -77,7 +124,7 @@ def _gunzip(blocks: Blocks) -> Blocks:
         try:
             piece = stream.decompress(data, BLOCK_BYTES)
         except zlib_error as error:
-            raise _broken(f"gzip is broken near compressed byte {taken}: {_reason(error)}") from None
+            raise _broken(f"gzip is broken: {_reason(error)}") from None
         rest = stream.unused_data if stream.eof else stream.unconsumed_tail
         taken += len(data) - len(rest)
         if piece:
@@ -191,7 +238,7 @@ def _unzstd(blocks: Blocks) -> Blocks:
         try:
             piece = reader.read(BLOCK_BYTES)
         except zstandard.ZstdError as error:
-            raise _broken(f"zstd is broken near compressed byte {source.taken}: {_reason(error)}") from None
+            raise _broken(f"zstd is broken: {_reason(error)}") from None
         if not piece:
             break
         yield piece
