@@ -17,6 +17,7 @@ from heavylift.tiff.ifd import Header, Ifd, parse_header, read_ifd, read_integer
 
 T = TypeVar("T")
 EXIF_BYTES_MAX: Final = 1 << 20  # of a block in PNG, WebP, HEIF or PSD; a JPEG's segment has 64 KiB
+HEADER_BYTES: Final = 8
 EXIF_IFD: Final = 34665
 GPS_IFD: Final = 34853
 DATE_TIME: Final = 306
@@ -77,6 +78,8 @@ def words_in(block: bytes) -> CameraWords:
 
 def read_words(size_bytes: int) -> Reader[CameraWords]:
     """The camera's words of a TIFF block of ``size_bytes`` at 0. Nothing where it is broken."""
+    if size_bytes < HEADER_BYTES:
+        return NO_WORDS
     try:
         header = parse_header((yield Range(0, min(16, size_bytes))))
         ifd = yield from read_ifd(header, header.first_ifd, size_bytes)

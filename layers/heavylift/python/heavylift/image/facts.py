@@ -17,10 +17,11 @@ from heavylift.image.headers import PictureHeader
 from heavylift.ranges import Reader
 from heavylift.sniff import Detection
 from heavylift.tiff import tags
-from heavylift.tiff.ifd import IFDS_MAX, Directories, Ifd, read_header, read_ifd, read_integer, walk
+from heavylift.tiff.ifd import IFDS_MAX, Directories, Ifd, read_array, read_header, read_ifd, read_integer, walk
 from heavylift.tiff.layout import PIXELS_MAX, Picture, check_decodable, main_picture, read_chunks
 
 TIFF_FORMATS: Final = frozenset({"TIFF", "BigTIFF", "SVS", "OME-TIFF"})
+LAST_PAGE_CHUNKS_MAX: Final = 4096  # of the last page's: its arrays are then 32 KiB each
 # RAW formats that are TIFFs from their first byte on.
 TIFF_RAW_FORMATS: Final = frozenset({"DNG", "NEF", "CR2", "ARW", "PEF", "SRW", "3FR", "IIQ", "ORF", "RW2", "RAW"})
 
@@ -145,8 +146,12 @@ def _words(ifd: Ifd, size_bytes: int) -> Reader[CameraWords]:
 
 
 def _cut_chain(directories: Directories, size_bytes: int) -> Reader[ContentError | None]:
-    """``truncated`` where the directory of a further page lies beyond the file's end."""
+    """``truncated`` where the directory of a further page, or the last page's pixels, lie beyond the file's end."""
     last = directories.pages[-1]
+    if len(directories.pages) > 1:
+        cut = yield from _cut_page(last, size_bytes)
+        if cut is not None:
+            return cut
     if directories.complete or not last.next_offset or len(directories.pages) >= IFDS_MAX:
         return None
     if last.next_offset in {ifd.offset for ifd in (*directories.pages, *directories.sub_ifds)}:
@@ -164,6 +169,28 @@ def _subfile_type(ifd: Ifd, size_bytes: int) -> Reader[int]:
     except ContentError:
         return 0
     return value
+
+
+def _cut_page(ifd: Ifd, size_bytes: int) -> Reader[ContentError | None]:
+    """A cut file lacks its end, and what lies there is the last page's. Of many pieces only the first are looked at."""
+    for starts, lengths in (
+        (tags.STRIP_OFFSETS, tags.STRIP_BYTE_COUNTS),
+        (tags.TILE_OFFSETS, tags.TILE_BYTE_COUNTS),
+    ):
+        try:
+            offsets = yield from read_array(ifd, starts, size_bytes, LAST_PAGE_CHUNKS_MAX)
+            counts = yield from read_array(ifd, lengths, size_bytes, LAST_PAGE_CHUNKS_MAX)
+        except ContentError as error:
+            return error if error.code == "truncated" else None
+        end = max((sum(pair) for pair in zip(offsets, counts, strict=False) if pair[1]), default=0)
+        if end > size_bytes:
+            return ContentError(
+                "truncated",
+                f"the last page's pixels end at {end}, the file at {size_bytes}",
+                needed_bytes=end,
+                size_bytes=size_bytes,
+            )
+    return None
 
 
 def tiff_mode(picture: Picture) -> str:
