@@ -123,7 +123,7 @@ def check(
             raise Unfinished(run.offset)
 
     def feed(start: int, end: int) -> None:
-        if run.done or start >= end:
+        if run.done or (compression is None and start >= end):
             return
         first = start if compression is None else inflater.at if inflater is not None else 0
         blocks = unpack(compression, ahead(read, first, end), record.size, start, inflater)
