@@ -429,6 +429,8 @@ FUNCTIONS = (
                 ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("staging/in/*",),
             ),
+            # New rules for a file that is stored: the very version that the record names is read.
+            Allow(("s3:GetObjectVersion",), ("store/files/*",)),
             # A scan's verdict whose event was lost.
             Allow(("s3:GetObjectTagging",), ("staging/in/*",)),
             # The record of a batch's member is made when its object is there.

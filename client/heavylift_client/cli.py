@@ -324,7 +324,7 @@ def _stats(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     with _client(args) as client:
         body = client.report(args.id)
-    _tell(args, body, json.dumps(body, indent=2).splitlines())
+    _tell(args, body, show.report(body) if _people(args) else json.dumps(body, indent=2).splitlines())
     return WELL
 
 

@@ -293,10 +293,12 @@ class FakeS3:
         IfNoneMatch: str,
         ChecksumAlgorithm: str,
         MetadataDirective: str,
+        TaggingDirective: str,
         ContentType: str,
         Metadata: dict[str, str],
     ) -> dict[str, Any]:
-        assert (IfNoneMatch, ChecksumAlgorithm, MetadataDirective) == ("*", "CRC32", "REPLACE")
+        assert (IfNoneMatch, ChecksumAlgorithm) == ("*", "CRC32")
+        assert MetadataDirective == TaggingDirective == "REPLACE"
         source = self._find(CopySource["Bucket"], CopySource["Key"], "CopyObject")
         if source.etag != CopySourceIfMatch.strip('"'):
             raise refusal("PreconditionFailed", 412, "CopyObject")

@@ -222,6 +222,7 @@ def live(world: World) -> None:
     live_companion(world)
     live_scanned(world)
     archives.live(world)
+    live_rechecked(world)
     # Repeated under a key: what is there is found.
     for _ in range(2):
         body = {"files": [{"name": PICTURE.name, "size": len(PICTURE.data)}]}
@@ -229,6 +230,19 @@ def live(world: World) -> None:
         world.call("initiate", "POST", "/v1/batches", body={"total": 1}, headers={"idempotency-key": "b"})
     get("/v1/stats")
     get("/v1/health")
+
+
+def live_rechecked(world: World) -> None:
+    """New rules for files that are stored."""
+    for name, data in (("a.csv", b"a,b\n1,2\n"), (PICTURE.name, PICTURE.data)):
+        file_id = world.initiate(name, data)
+        world.put(file_id, data)
+        world.complete(file_id)
+        world.pump()
+        assert world.retry(file_id, rules={"max_file_size": 5})[0] == 202
+        world.queues.messages.clear()
+        world.sweep_until_quiet()
+        assert (world.record(file_id).report or {})["valid"] is False
 
 
 def live_scanned(world: World) -> None:

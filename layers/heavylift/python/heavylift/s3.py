@@ -335,6 +335,8 @@ def copy_object(
         IfNoneMatch="*",
         ChecksumAlgorithm="CRC32",
         MetadataDirective="REPLACE",
+        # A scanner's tag stays where it was written: copying tags asks for rights that nobody here has.
+        TaggingDirective="REPLACE",
         ContentType=media_type,
         Metadata=dict(metadata),
     )

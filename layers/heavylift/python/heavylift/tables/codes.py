@@ -57,7 +57,7 @@ CODES: Final[dict[str, Code]] = {
         Code("too-many-columns", "file", "CSV", "More than 16,384 columns."),
         Code("row-count", "file", "all", "Fewer records than `min_records`, or more than `max_records`."),
         Code("byte-count", "file", "all", "More bytes than `max_file_size`."),
-        Code("type-mismatch", "file", "all", "Content of another format than was announced, or of none that is allowed."),
+        Code("type-mismatch", "file", "all", "Content of another format than announced, or of none that is allowed."),
         Code("compression-error", "file", "all", "Compressed data that is broken, cut off or followed by other bytes."),
         Code("decompression-limit", "file", "all", "More decompressed bytes than are allowed for so small a file."),
         Code("bom", "warning", "all", "A byte order mark at the beginning; it is skipped."),
