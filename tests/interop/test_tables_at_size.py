@@ -82,9 +82,19 @@ def fetched(url: str) -> dict[str, Any]:
 
 
 def test_files_that_are_checked_at_once_have_their_own_reports(tmp_path: Path) -> None:
-    """A dozen at a time."""
+    """A dozen at a time; then one that is stored by other rules."""
     with running_stack() as stack:
         compare(stack, tmp_path, 12, 120, 12)
+        token = stack.token("tables")
+        stored = stack.request("GET", "/v1/files?status=fresh", token=token)["items"][0]
+        path = f"/v1/files/{stored['file_id']}"
+        stack.request("POST", f"/v1/uploads/{stored['file_id']}/retry", {"rules": {"min_records": 121}}, token=token)
+        started = time.monotonic()
+        while stack.request("GET", path, token=token)["valid"]:
+            assert time.monotonic() - started < 60
+            time.sleep(0.2)
+        report = fetched(stack.request("GET", f"{path}/report?redirect=false", token=token)["url"])
+        assert report["counts"] == {"row-count": 1}
 
 
 @pytest.mark.full
