@@ -34,6 +34,7 @@ class Shape:
     bits_allocated: int
     frames: int
     photometric: str = "MONOCHROME2"
+    word_bytes: int = 1  # 2: bytes in big-endian words (OW), which can only be swapped in pairs
 
     @property
     def frame_bits(self) -> int:
@@ -47,7 +48,7 @@ _HALVED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: its bytes are those of ``pieces``, joined. ``skip_bits``: of its first byte, of the frame before."""
+    """One frame: its bytes are those of ``pieces``, joined. ``skip_bits``: at its begin, of the frame before."""
 
     pieces: tuple[Range, ...]
     skip_bits: int = 0
@@ -78,8 +79,9 @@ def native_frame(offset: int, length: int, shape: Shape, number: int) -> Frame:
         raise ContentError(
             "truncated", f"frame {number} ends at bit {end} of {length} bytes of pixel data", data_bytes=length
         )
-    first, last = start // 8, -(-end // 8)
-    return Frame((Range(offset + first, last - first),), start % 8)
+    word = shape.word_bytes
+    first, last = start // 8 // word * word, min(-(-end // 8 // word) * word, length)
+    return Frame((Range(offset + first, last - first),), start - first * 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ _JPEG: Final = "image/jpeg"
 _TABLE: Final[tuple[Syntax, ...]] = (
     Syntax(IMPLICIT_LITTLE, Codec.NATIVE, _OCTETS),
     Syntax(EXPLICIT_LITTLE, Codec.NATIVE, _OCTETS),
-    Syntax("1.2.840.10008.1.2.1.98", Codec.NATIVE, _OCTETS),  # encapsulated uncompressed: see ENCAPSULATED_NATIVE
+    Syntax("1.2.840.10008.1.2.1.98", Codec.NATIVE, _OCTETS),  # encapsulated uncompressed: plain samples in fragments
     Syntax(DEFLATED, Codec.NATIVE, _OCTETS),
     Syntax(EXPLICIT_BIG, Codec.NATIVE, _OCTETS),
     Syntax("1.2.840.10008.1.2.4.50", Codec.JPEG, _JPEG, lossy=True),
@@ -90,7 +90,6 @@ _TABLE: Final[tuple[Syntax, ...]] = (
     Syntax("1.2.840.10008.1.2.8.1", Codec.DEFLATED_FRAMES, "application/x-deflate"),
 )
 SYNTAXES: Final[dict[str, Syntax]] = {syntax.uid: syntax for syntax in _TABLE}
-ENCAPSULATED_NATIVE: Final = "1.2.840.10008.1.2.1.98"
 
 
 def syntax_of(uid: str) -> Syntax:
