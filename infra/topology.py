@@ -216,12 +216,14 @@ TABLE = Table(
 
 QUEUES = (
     Queue("validate", visibility_s=6 * 300),
+    Queue("dicom_ingest", visibility_s=6 * 120),
     Queue("thumbnail", visibility_s=6 * 900),
     Queue("archive", visibility_s=6 * 300),
 )
 
 RULES = (
     Rule("staging-in", "staging", "in/", "validate"),
+    Rule("staging-dicom", "staging", "dicom/", "dicom_ingest"),
     Rule("store-files", "store", "files/", "thumbnail"),
     Rule("derived-requests", "derived", "requests/", "archive"),
 )
@@ -254,7 +256,7 @@ _AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
 _PURGE = (
     Allow(("s3:ListBucket",), ("staging", "store", "derived")),
     Allow(("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"), ("store",)),
-    Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*",)),
+    Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*", "store/dicom/*")),
     Allow(
         ("s3:DeleteObject",),
         ("derived/thumbnails/*", "derived/reports/*", "derived/manifests/*", "derived/work/*"),
@@ -268,6 +270,11 @@ _ARCHIVE_CLEAR = (
         ("derived/archives/*", "derived/work/*"),
     ),
     Allow(("s3:DeleteObject",), ("derived/requests/*", "derived/archives/*", "derived/work/*")),
+)
+# A DICOM file that is deleted leaves the index, and its series is counted again.
+_LEAVE_INDEX = (
+    Allow(("dynamodb:DeleteItem",), ("table",)),
+    Allow(("sqs:SendMessage",), ("queue:dicom_ingest",)),
 )
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
@@ -348,6 +355,7 @@ FUNCTIONS = (
         allows=(
             *_PURGE,
             *_ARCHIVE_CLEAR,
+            *_LEAVE_INDEX,
             Allow(
                 (
                     "s3:GetObject",
@@ -397,7 +405,7 @@ FUNCTIONS = (
             Allow(("s3:ListBucket",), ("staging", "store", "derived")),
             Allow(
                 ("s3:GetObject",),
-                ("store/files/*", "derived/thumbnails/*", "derived/reports/*", "derived/manifests/*"),
+                ("store/files/*", "store/dicom/*", "derived/thumbnails/*", "derived/reports/*", "derived/manifests/*"),
             ),
             # An archive, its index, and what a link to it may read.
             Allow(("s3:GetObject",), ("derived/archives/*",)),
@@ -446,6 +454,35 @@ FUNCTIONS = (
             _RECORD_WRITE,
             _BATCH_COUNT,
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:validate",)),
+            # DICOM that came into its lane is handed over.
+            Allow(("sqs:SendMessage",), ("queue:dicom_ingest",)),
+            _ANNOUNCE,
+        ),
+    ),
+    Function(
+        "dicom_ingest",
+        memory_mb=512,
+        timeout_s=120,
+        layers=("base",),
+        # Ten files share the reads and writes of their batch, their study and their series.
+        source=Source("dicom_ingest", batch_size=10, batch_window_s=1, concurrency_max=20),
+        recursive_loop="allow",
+        allows=(
+            *_PURGE,
+            # In ``in/`` lies what validate has handed over.
+            Allow(
+                ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+                ("staging/dicom/*", "staging/in/*"),
+            ),
+            Allow(("s3:PutObject", "s3:ListMultipartUploadParts"), ("store/dicom/*",)),
+            # Descriptions of series; and the directories of bundles that are taken apart.
+            Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/dicom/*",)),
+            Allow(("s3:GetObject", "s3:PutObject"), ("derived/work/*",)),
+            _AUDIT_WRITE,
+            _RECORD_READ,
+            _RECORD_WRITE,
+            Allow(("dynamodb:PutItem",), ("table",)),
+            Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:dicom_ingest",)),
             _ANNOUNCE,
         ),
     ),
@@ -510,6 +547,9 @@ FUNCTIONS = (
         allows=(
             *_PURGE,
             *_ARCHIVE_CLEAR,
+            *_LEAVE_INDEX,
+            # Series whose recount was lost.
+            Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/dicom/*",)),
             # Requests whose event was lost.
             Allow(("s3:GetObject",), ("derived/requests/*",)),
             Allow(("s3:ListBucketMultipartUploads",), ("staging",)),
@@ -552,6 +592,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "DERIVED_BUCKET": "{bucket:derived}",
     "TABLE_NAME": "{table}",
     "VALIDATE_QUEUE_URL": "{queue:validate}",
+    "DICOM_INGEST_QUEUE_URL": "{queue:dicom_ingest}",
     "THUMBNAIL_QUEUE_URL": "{queue:thumbnail}",
     "ARCHIVE_QUEUE_URL": "{queue:archive}",
     "EVENT_BUS_NAME": "{bus}",
@@ -583,6 +624,7 @@ SETTINGS: tuple[str, ...] = (
     "ENABLE_TIFF_CHUNKING",
     "DEFAULT_RULES",
     "MALWARE_SCAN",
+    "DICOM_CONFLICT",
     "TYPE_MISMATCH",
     "RATE_LIMIT_FILES_PER_MINUTE",
     "RATE_LIMIT_CALLS_PER_MINUTE",

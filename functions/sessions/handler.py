@@ -64,7 +64,7 @@ def get_batch_files(id: str):
 
 @app.get("/v1/batches/<id>/studies")
 def get_batch_studies(id: str):
-    return json_response(200, batches.studies(caller(app), batches.batch_id_of(_event())))
+    return json_response(200, batches.studies(caller(app), batches.batch_id_of(_event()), query(_event())))
 
 
 @app.get("/v1/archives/<id>")

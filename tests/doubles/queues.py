@@ -29,11 +29,12 @@ class FakeQueues:
         self.dead: list[Message] = []
         self._count = 0
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str) -> dict[str, Any]:
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0) -> dict[str, Any]:
         self._count += 1
         queue = QueueUrl.rsplit("/", 1)[-1]
         assert queue in self._visibility_s
-        self.messages.append(Message(f"m{self._count}", queue, MessageBody, self._now()))
+        assert 0 <= DelaySeconds <= 900
+        self.messages.append(Message(f"m{self._count}", queue, MessageBody, self._now() + DelaySeconds))
         return {"MessageId": f"m{self._count}"}
 
     def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:

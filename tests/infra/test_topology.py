@@ -155,12 +155,13 @@ def test_one_rule_one_queue_one_owner_per_lane() -> None:
     file_id = "01JD2Z3NDEKTSV4RRFFQ69G5FA"
     owners = {(rule.bucket, rule.queue): rule for rule in RULES}
     assert keys.staging("in", "t", file_id).startswith(owners["staging", "validate"].prefix)
+    assert keys.staging("dicom", "t", file_id).startswith(owners["staging", "dicom_ingest"].prefix)
     assert keys.store("t", file_id).startswith(owners["store", "thumbnail"].prefix)
 
 
 def test_a_rules_pattern_is_eventbridges() -> None:
     """source, detail-type, bucket and prefix."""
-    (rule,) = [rule for rule in RULES if rule.bucket == "staging"]
+    (rule,) = [rule for rule in RULES if rule.prefix == "in/"]
 
     assert rule.pattern("b-staging") == {
         "source": ["aws.s3"],
@@ -190,11 +191,12 @@ def test_the_contracts_memory_and_timeouts() -> None:
     """The figures of the design."""
     assert {f.name: (f.memory_mb, f.timeout_s) for f in FUNCTIONS} == {
         "initiate": (1024, 29), "sign": (256, 10), "complete": (512, 29), "sessions": (512, 29),
-        "validate": (1769, 300), "thumbnail": (1769, 900), "archive": (1024, 300), "sweep": (512, 300),
+        "validate": (1769, 300), "dicom_ingest": (512, 120),
+        "thumbnail": (1769, 900), "archive": (1024, 300), "sweep": (512, 300),
     }  # fmt: skip
 
 
-PLACEHOLDER = re.compile(r"\{(bucket|queue):([a-z-]+)\}|\{table\}|\{bus\}")
+PLACEHOLDER = re.compile(r"\{(bucket|queue):([a-z_-]+)\}|\{table\}|\{bus\}")
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)

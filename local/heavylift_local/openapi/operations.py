@@ -351,9 +351,13 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /v1/batches/{id}/studies": Operation(
         "A batch's studies",
-        {200: ("Studies", "None as long as nothing reads DICOM.")},
-        ("not_found",),
+        {200: ("Studies", "By UID, with exact counts.")},
+        ("not_found", "invalid_parameter", "invalid_next_token"),
         path={"id": BATCH_PATH},
+        query=(
+            Parameter("limit", "At most so many; 100 by itself.", LIMIT),
+            Parameter("next_token", "From the page before.", {"type": "string"}),
+        ),
     ),
     "POST /v1/batches/{id}/complete": Operation(
         "Say that no more files will come",

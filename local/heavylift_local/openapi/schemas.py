@@ -328,12 +328,19 @@ def _batch_file() -> Schema:
             "name": nullable(text()),
             "size": nullable(count()),
             "status": STATUS_OF_FILE,
-            "verdict": nullable(text("A final status; null while there is none.")),
+            "verdict": nullable(
+                text("A final status, or of DICOM skipped, duplicate, expanded; null while there is none.")
+            ),
         },
         {
             "relative_path": LABELS["relative_path"],
             "kind": KIND,
             "format": text(),
+            "outcome": text("Of DICOM: stored, duplicate, conflict, stray, expanded, not_dicom, truncated, ..."),
+            "study_uid": text("Of DICOM."),
+            "series_uid": text("Of DICOM."),
+            "sop_uid": text("Of DICOM."),
+            "warnings": array(text("What is odd about a DICOM file that is stored all the same.")),
             "code": text("Why it failed."),
             "message": text("The same in a sentence."),
         },
@@ -559,7 +566,20 @@ def answers() -> dict[str, Schema]:
             "In the order asked for.",
             {"urls": array(objects("", {"n": count()}, {**SIGNED_PUT, "problem": ref("Problem")}))},
         ),
-        "Study": {"type": "object"},
+        "Study": objects(
+            "A DICOM study; all its instances count, also those of other batches.",
+            {
+                "study_uid": text(),
+                "modalities": array(text()),
+                "series": count("That have instances."),
+                "instances": count("Exact as of now."),
+            },
+            {
+                **{name: text() for name in ("study_date", "description", "accession_number")},
+                **{name: text() for name in ("patient_id", "patient_name")},
+                "bytes": count("Once they are counted."),
+            },
+        ),
         "Studies": _list_of("Study"),
         "Stats": objects(
             "As of the last sweep.",

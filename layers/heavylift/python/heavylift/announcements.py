@@ -227,7 +227,7 @@ def _object(record: FileRecord, config: Settings) -> dict[str, Any] | None:
         return None
     found = {
         "bucket": config.store_bucket,
-        "key": keys.store(record.tenant, record.file_id),
+        "key": record.store_key,
         "version_id": record.store_version_id,
         "etag": record.store_etag,
     }

@@ -58,6 +58,7 @@ def plan_upload(
         mode=plan.mode,
         part_size=plan.part_size,
         part_count=plan.part_count,
+        lane=lane_of(entry.kind or (declared.kind if declared else "other"), settings),
         checksum=entry.checksum,
         declared_type=entry.type,
         declared_kind=entry.kind,
@@ -75,6 +76,15 @@ def plan_upload(
         updated_at=now,
     )
     return _begun(record, now, settings)
+
+
+def lane_of(kind: str, settings: Settings) -> str:
+    """The staging lane of files of a kind.
+
+    ``dicom`` has its own; all other kinds go through validate, which tells them by content. Where a malware scanner
+    stands before the store, DICOM takes the way through its gate too: validate hands it over behind that.
+    """
+    return "dicom" if kind == "dicom" and settings.malware_scan == "off" else "in"
 
 
 def _taken_type(media_type: str | None) -> TypeRule | None:

@@ -28,6 +28,16 @@ def store(tenant: str, file_id: str) -> str:
     return f"files/{tenant}/{file_id}"
 
 
+def store_dicom(tenant: str, file_id: str) -> str:
+    """Where the bytes of a DICOM instance live; the index says which instance it is."""
+    return f"dicom/{tenant}/{file_id}"
+
+
+def series_json(tenant: str, series_id: str, mark: int) -> str:
+    """The prebuilt description of a series as of its ``mark``-th change; ``series_id`` is made by us."""
+    return f"dicom/{tenant}/{series_id}/{mark}.json.gz"
+
+
 def manifest(tenant: str, file_id: str) -> str:
     """The part digests of an upload, as JSON."""
     return f"manifests/{tenant}/{file_id}.json"
@@ -133,6 +143,6 @@ def parse_staging(key: str) -> StagingKey | None:
 def parse_store(key: str) -> tuple[str, str] | None:
     """(tenant, file_id) of a store key; None for a key that we never made."""
     pieces = key.split("/")
-    if len(pieces) != 3 or pieces[0] != "files" or not is_tenant(pieces[1]) or not is_file_id(pieces[2]):
+    if len(pieces) != 3 or pieces[0] not in {"files", "dicom"}:
         return None
-    return pieces[1], pieces[2]
+    return (pieces[1], pieces[2]) if is_tenant(pieces[1]) and is_file_id(pieces[2]) else None

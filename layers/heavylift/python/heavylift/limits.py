@@ -83,7 +83,7 @@ SWEEP_INTERVAL_S = 900  # infra.topology's schedule; a test holds the two togeth
 
 # A message sleeps this long while its function may be at work: 6 x the function's timeout (infra.topology; a test
 # holds the two together). The sweeper waits as long before it sends a stage again.
-QUEUE_VISIBILITY_S = {"validate": 1_800, "thumbnail": 5_400, "archive": 1_800}
+QUEUE_VISIBILITY_S = {"validate": 1_800, "dicom_ingest": 720, "thumbnail": 5_400, "archive": 1_800}
 
 # A file that waits for its stage is looked at after this: an event takes a second, a file behind others some minutes,
 # and it is over by the sweeper's next run but one, a quarter of an hour each.

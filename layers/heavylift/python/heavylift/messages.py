@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,43 @@ def reserve_s(timeout_s: float) -> float:
     return min(RESERVE_MAX_S, timeout_s / 4)
 
 
-def serve(queue_name: str, take: Callable[[Delivery], None]) -> Callable[[Mapping[str, Any], Any], Any]:
+Take = Callable[[Delivery], None]
+Handler = Callable[[Mapping[str, Any], Any], Any]
+
+
+def serve(queue_name: str, take: Take) -> Handler:
     """The Lambda handler of the function that owns ``queue_name``.
 
     ``take`` does one message and returns when it is settled. TransientError (and anything unexpected) makes the
     message come back after min(900, 15 * 2^(n-1)) s; LeaseLost means that somebody else settles it.
     """
+    return _served(queue_name, lambda deliveries: take)
+
+
+def serve_together(queue_name: str, take_all: Callable[[Sequence[Delivery]], Mapping[str, Exception]]) -> Handler:
+    """``serve`` for messages that are settled together: ``take_all`` says by owner why some of them are not."""
+
+    def prepare(deliveries: Sequence[Delivery]) -> Take:
+        unsettled = take_all(deliveries)
+
+        def take(delivery: Delivery) -> None:
+            if delivery.owner in unsettled:
+                raise unsettled[delivery.owner]
+
+        return take
+
+    return _served(queue_name, prepare)
+
+
+def _parsed(record: SQSRecord) -> queue.Message | queue.UnknownMessage | None:
+    try:
+        return queue.parse(record.body)
+    except queue.UnknownMessage as error:
+        return error
+
+
+def _served(queue_name: str, prepare: Callable[[Sequence[Delivery]], Take]) -> Handler:
+    """``prepare`` gets all messages of an event that can be read, and gives what settles each of them."""
 
     def handler(event: Mapping[str, Any], context: Any) -> Any:
         timeout_s = math.ceil(context.get_remaining_time_in_millis() / 1000)
@@ -47,14 +78,27 @@ def serve(queue_name: str, take: Callable[[Delivery], None]) -> Callable[[Mappin
         def seconds_left() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000 - reserve_s(timeout_s)
 
+        deliveries: dict[str, Delivery] = {}
+        unread: dict[str, queue.UnknownMessage] = {}
+        for record in map(SQSRecord, event["Records"]):
+            message = _parsed(record)
+            receive_count = int(record.attributes.approximate_receive_count or 1)
+            if isinstance(message, queue.UnknownMessage):
+                unread[record.message_id] = message
+            elif message is not None:
+                logger().info("message taken", message_says=repr(message), receive_count=receive_count)
+                deliveries[record.message_id] = Delivery(
+                    message, record.message_id, receive_count, timeout_s, seconds_left
+                )
+        take = prepare(tuple(deliveries.values()))
+
         def one(record: SQSRecord) -> None:
             receive_count = int(record.attributes.approximate_receive_count or 1)
             try:
-                message = queue.parse(record.body)
-                if message is None:
-                    return
-                logger().info("message taken", message_says=repr(message), receive_count=receive_count)
-                take(Delivery(message, record.message_id, receive_count, timeout_s, seconds_left))
+                if record.message_id in unread:
+                    raise unread[record.message_id]
+                if record.message_id in deliveries:
+                    take(deliveries[record.message_id])
             except work.LeaseLost as error:
                 logger().info("somebody else settles this file", code=error.code, reason=error.message)
             except Exception as error:

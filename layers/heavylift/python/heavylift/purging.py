@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from heavylift import keys, life, records, retention, s3
+from heavylift.dicom import removing
 from heavylift.records import Change, FileRecord
 from heavylift.settings import settings
 from heavylift.telemetry import logger
@@ -19,12 +20,14 @@ def purge(record: FileRecord) -> bool:
     Requests: 2 for a file that never arrived, about 10 for one that was stored.
     """
     clean = release(record)
+    if record.dicom is not None:
+        removing.leave_index(record)
     derived = settings().derived_bucket
     if record.mode == "multipart":
         s3.delete(derived, keys.manifest(record.tenant, record.file_id))
     if record.staged_at is None and record.store_etag is None:
         return clean
-    clean = _purge_store(keys.store(record.tenant, record.file_id)) and clean
+    clean = _purge_store(record.store_key) and clean
     for prefix in keys.derived_prefixes(record.tenant, record.file_id):
         delete_under(derived, prefix)
     return clean

@@ -151,10 +151,11 @@ def retry_delay_s(receive_count: int, time_scale: float = 1.0) -> int:
     return int(min(RETRY_MAX_S, RETRY_BASE_S * 2**exponent) / time_scale)
 
 
-def send(queue: str, message: Continuation) -> None:
-    """Put a continuation on ``queue``. TransientError when SQS does not take it."""
+def send(queue: str, message: Continuation, *, delay_s: int = 0) -> None:
+    """Put a continuation on ``queue``, to be seen in ``delay_s`` seconds. TransientError when SQS does not take it."""
+    later = {"DelaySeconds": delay_s} if delay_s else {}
     try:
-        aws.client("sqs").send_message(QueueUrl=settings().queue_url(queue), MessageBody=body_of(message))
+        aws.client("sqs").send_message(QueueUrl=settings().queue_url(queue), MessageBody=body_of(message), **later)
     except (ClientError, BotoCoreError) as error:
         raise aws.later(error, "send_message") from error
 

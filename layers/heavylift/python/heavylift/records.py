@@ -13,6 +13,8 @@ from typing import Any
 
 from heavylift import forms, states
 from heavylift.forms import Form
+from heavylift.keys import store as plain_store_key
+from heavylift.keys import store_dicom as dicom_store_key
 from heavylift.limits import AUDIT_EVENTS_KEPT, AUDIT_EVENTS_MOVED, LEASE_MARGIN_S
 from heavylift.states import FINAL, Event, State
 
@@ -88,6 +90,9 @@ class FileRecord:
     thumbnails: tuple[Mapping[str, Any], ...] = ()
     thumbnail_generated: bool = False
     preview_generated: bool = False
+    dicom: Mapping[str, Any] | None = None
+    """What dicom_ingest found: verdict, its letter for the batch (``mark``), UIDs, warnings; ``stored_as``: the key of
+    the file that has the same bytes, for one that is not stored itself."""
     bytes_read: int = 0
     requests: int = 0
     stages: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +105,21 @@ class FileRecord:
     def stored(self) -> bool:
         return self.status in states.STORED
 
+    @property
+    def is_dicom(self) -> bool:
+        """Whether dicom_ingest is the one that judges it: it came into its lane, or validate found it out."""
+        return self.lane == "dicom" or self.format == "DICOM"
+
+    @property
+    def store_key(self) -> str:
+        """Where its own bytes are in the store, or would be."""
+        build = dicom_store_key if self.is_dicom else plain_store_key
+        return build(self.tenant, self.file_id)
+
+    @property
+    def content_key(self) -> str:
+        """Where its content is read: a duplicate has none of its own."""
+        return str((self.dicom or {}).get("stored_as") or self.store_key)
 
 
 _FORM: Form[FileRecord] = Form(FileRecord, State)

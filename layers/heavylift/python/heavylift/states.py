@@ -43,6 +43,7 @@ class Event(StrEnum):
     FINISH = "finish"  # all derived work is done, or none is needed
     FINISH_WITH_ERRORS = "finish_with_errors"  # the file's fault, after promotion
     REJECT = "reject"  # the file's fault, before promotion
+    RESOLVE = "resolve"  # it needs no object of its own: its bytes are stored already, or its members are files
     FAIL = "fail"  # ours or the world's, after the last attempt
     RETRY_ASSEMBLY = "retry_assembly"
     RETRY_VALIDATION = "retry_validation"
@@ -108,6 +109,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.VALIDATE: _S.VALIDATING,
         _E.SCAN: _S.SCANNING,
         _E.PROMOTE: _S.PROMOTING,
+        _E.RESOLVE: _S.COMPLETED,
         _E.REJECT: _S.REJECTED,
         _E.FAIL: _S.FAILED,
         _E.CANCEL: _S.CANCELLED,
@@ -128,6 +130,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.VALIDATE: _S.PROMOTING,
         _E.PROMOTE: _S.PROMOTING,
         _E.STORE: _S.FRESH,
+        _E.RESOLVE: _S.COMPLETED,
         _E.REJECT: _S.REJECTED,
         _E.FAIL: _S.FAILED,
         _E.CANCEL: _S.CANCELLED,  # the copy may already be in the store: it goes with the rest
@@ -159,6 +162,7 @@ _ROWS: dict[State, dict[Event, State]] = {
         _E.ARRIVE: _S.COMPLETED,
         _E.PROMOTE: _S.COMPLETED,
         _E.STORE: _S.COMPLETED,
+        _E.RESOLVE: _S.COMPLETED,
         _E.FINISH: _S.COMPLETED,
         _E.RETRY_PROCESSING: _S.FRESH,
         _E.DELETE: _S.DELETED,

@@ -65,6 +65,9 @@ def take(delivery: Delivery) -> None:
     if found.status is State.STAGED and members.withdrawn(found):
         purging.release(found)
         return
+    if work.stage_of(found) == work.INGEST.name:
+        hand_over(found)
+        return
     lease_s = lease_seconds(delivery.timeout_s, settings().time_scale)
     hop = delivery.message.hop if isinstance(delivery.message, queue.Continuation) else 0
     answer, record = work.claim(found.tenant, found.file_id, VALIDATE, delivery.owner, lease_s, hop=hop)
@@ -174,6 +177,10 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
         record = _examine(record, started, delivery.seconds_left)
     if record.status is State.SCANNING:
         logger().info("a scan is waited for", file_id=record.file_id)
+        return
+    if record.is_dicom:
+        work.write(record, None, VALIDATE.name, lease_owner=None, lease_until=0.0, attempt=0)
+        hand_over(record)
         return
     head = promote(
         Promotion(
@@ -318,6 +325,11 @@ def _reject(record: FileRecord, error: ContentError) -> None:
     failure = work.failure_of(error, VALIDATE.name, retryable=error.code != "source_expired")
     findings = error.findings if isinstance(error, checking.Invalid) else {}
     work.write(record, Event.REJECT, VALIDATE.name, failure=failure, **findings, **_no_upload(record))
+
+
+def hand_over(record: FileRecord) -> None:
+    """DICOM is dicom_ingest's from here on; told twice, its lease lets one worker at it."""
+    queue.send(work.INGEST.name, queue.Continuation("handover", record.tenant, record.file_id, record.attempt))
 
 
 def commit_fresh(record: FileRecord, head: s3.Head, by: str) -> FileRecord:

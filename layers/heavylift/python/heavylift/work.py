@@ -57,7 +57,22 @@ THUMBNAIL = Stage(
     frozenset({State.PROCESSING}),
     Event.RETRY_PROCESSING,
 )
-STAGES = {stage.name: stage for stage in (VALIDATE, THUMBNAIL)}
+INGEST = Stage(
+    "dicom_ingest",
+    Event.VALIDATE,
+    frozenset({State.STAGED}),
+    frozenset({State.VALIDATING, State.PROMOTING}),
+    Event.RETRY_VALIDATION,
+)
+STAGES = {stage.name: stage for stage in (VALIDATE, THUMBNAIL, INGEST)}
+
+
+def stage_of(record: FileRecord) -> str | None:
+    """The function that owns the file now; None when nobody has to act. DICOM is dicom_ingest's before it is stored."""
+    stage = states.stage_of(record.status)
+    if stage == VALIDATE.name and record.is_dicom and record.status is not State.SCANNING:
+        return INGEST.name
+    return stage
 
 
 def look_again_s(stage: str) -> float:

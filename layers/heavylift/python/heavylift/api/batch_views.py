@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heavylift.batches import marks, model
 from heavylift.batches.manifest import Entry
 from heavylift.batches.marks import Tally
 from heavylift.batches.model import Batch, BatchStatus
+from heavylift.dicom.studies import StudyView
+from heavylift.dicom.warnings import warning_in_words
 from heavylift.ids import member_id
 from heavylift.records import FileRecord, iso
 from heavylift.states import State
@@ -24,13 +26,25 @@ _STRAYS = {
     "batch_cancelled": "An object arrived after the batch was cancelled; it was deleted.",
     "batch_expired": "An object arrived after the batch's time was over; it was deleted.",
 }
+_OF_DICOM = {"duplicate": DUPLICATE, "stray": SKIPPED, "expanded": "expanded"}
+_SAID = {
+    "duplicate": "The same instance with the same bytes is stored already.",
+    "expanded": "Its members are files of the batch.",
+}
 _FLAWED = frozenset({State.COMPLETED_WITH_ERRORS, State.REJECTED, State.FAILED, State.EXPIRED})
 
 
 def batch_view(
-    batch: Batch, tally: Tally, errors: Iterable[Mapping[str, Any]], warnings: Iterable[Mapping[str, Any]]
+    batch: Batch,
+    tally: Tally,
+    errors: Iterable[Mapping[str, Any]],
+    warnings: Iterable[Mapping[str, Any]],
+    studies: Sequence[tuple[str, float]] = (),
 ) -> dict[str, Any]:
-    """GET /v1/batches/{id}: the counts as of now; ``errors`` and ``warnings`` are the first 100 of each."""
+    """GET /v1/batches/{id}: the counts as of now; ``errors`` and ``warnings`` are the first 100 of each.
+
+    ``studies``: (UID, when its first file was seen) of its DICOM studies; the latest is the current one.
+    """
     totals = model.totals_of(batch, tally)
     shown = {
         "batch_id": batch.batch_id,
@@ -38,8 +52,8 @@ def batch_view(
         "final": batch.final,
         "message": message(batch, totals),
         **totals,
-        "current_study": None,
-        "studies": 0,
+        "current_study": max(studies, key=lambda one: one[1])[0] if studies and not batch.final else None,
+        "studies": len(studies),
         "errors": list(errors),
         "warnings": list(warnings),
         "kind": batch.kind,
@@ -91,10 +105,27 @@ def member_view(
         if record.status in _FLAWED and record.failure:
             shown["code"] = record.failure["code"]
             shown["message"] = record.failure["message"]
+        if record.final and record.dicom is not None:
+            shown |= dicom_view(record.dicom, shown["verdict"])
     elif mark is not None and mark.endswith(marks.MISSING):
         shown.update(status=State.FAILED.value, verdict=State.FAILED.value, code="not_received", message=NOT_RECEIVED)
     optional = {"relative_path", "format"}
     return {name: value for name, value in shown.items() if value is not None or name not in optional}
+
+
+def dicom_view(found: Mapping[str, Any], verdict: str) -> dict[str, Any]:
+    """What dicom_ingest says of a member: ``outcome`` in its own words, ``verdict`` in the batch's."""
+    outcome = str(found.get("verdict", ""))
+    shown: dict[str, Any] = {name: found[name] for name in ("study_uid", "series_uid", "sop_uid") if name in found}
+    shown |= {"outcome": outcome, "verdict": _OF_DICOM.get(outcome, verdict)}
+    if outcome in _OF_DICOM:
+        shown["code"] = outcome
+        shown["message"] = _SAID.get(outcome) or ""
+    if found.get("warnings"):
+        shown["warnings"] = list(found["warnings"])
+        shown["code"] = found["warnings"][0]
+        shown["message"] = warning_in_words(found["warnings"][0])
+    return {name: value for name, value in shown.items() if value != "" or name == "outcome"}
 
 
 def problem_view(member: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +133,24 @@ def problem_view(member: Mapping[str, Any]) -> dict[str, Any]:
     wanted = ("n", "file_id", "name", "relative_path", "code", "message")
     shown = {name: member[name] for name in wanted if member.get(name) is not None}
     return {"code": str(member["verdict"]), "message": f"The file is {member['verdict']}.", **shown}
+
+
+def study_view(found: StudyView) -> dict[str, Any]:
+    """A study of a batch; all its instances count, also those of other batches."""
+    study = found.study
+    shown = {
+        "study_uid": study.study_uid,
+        "study_date": study.study_date or None,
+        "description": study.description or None,
+        "accession_number": study.accession_number or None,
+        "patient_id": study.patient_id or None,
+        "patient_name": study.patient_name or None,
+        "modalities": found.modalities,
+        "series": len(found.series),
+        "instances": found.instances,
+        "bytes": sum(one.bytes for one in found.series) if not any(one.dirty for one in found.series) else None,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def stray_view(n: int | None, code: str) -> dict[str, Any]:

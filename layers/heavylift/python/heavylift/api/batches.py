@@ -18,6 +18,8 @@ from heavylift.batches import closing, manifest, members, model, progress, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
 from heavylift.credentials import bucket_address, from_environment
+from heavylift.dicom import index
+from heavylift.dicom import studies as dicom_studies
 from heavylift.errors import RequestError
 from heavylift.ids import is_ulid, member_of
 from heavylift.limits import (
@@ -227,7 +229,8 @@ def _shown(batch: Batch) -> dict[str, Any]:
     errors, warnings = (
         few[: fitting(few, SOME_LINES_BYTES_MAX)] for few in (errors[:BATCH_LIST_MAX], warnings[:BATCH_LIST_MAX])
     )
-    return batch_views.batch_view(batch, found.tally, errors, warnings)
+    of_batch = index.studies_of_batch(batch.tenant, batch.batch_id) if batch.kind == "dicom" else []
+    return batch_views.batch_view(batch, found.tally, errors, warnings, of_batch)
 
 
 def _lines(batch: Batch, numbers: list[int]) -> list[dict[str, Any]]:
@@ -263,10 +266,21 @@ def files(caller: Caller, batch_id: str, query: Mapping[str, str]) -> dict[str, 
     return {"items": lines[:shown], "next_token": token}
 
 
-def studies(caller: Caller, batch_id: str) -> dict[str, Any]:
-    """GET /v1/batches/{id}/studies: none as long as nothing reads DICOM."""
+def studies(caller: Caller, batch_id: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """GET /v1/batches/{id}/studies: the studies to which files of the batch belong, by UID, with exact counts."""
     store.get(caller.tenant, batch_id)
-    return {"items": [], "next_token": None}
+    limit = _whole(query.get("limit") or str(LIST_LIMIT_MAX), "limit", 1, LIST_LIMIT_MAX)
+    scope = f"{caller.tenant}\0studies\0{batch_id}"
+    after = ""
+    if query.get("next_token"):
+        after = str(page_token.unseal(dynamo.sealing_key(), scope, query["next_token"])["study"])
+    known = [uid for uid, _ in index.studies_of_batch(caller.tenant, batch_id) if uid > after]
+    found = {uid: dicom_studies.read(caller.tenant, uid) for uid in known[:limit]}
+    lines = [batch_views.study_view(view) for view in found.values() if view is not None]
+    token = None
+    if len(known) > limit:
+        token = page_token.seal(dynamo.sealing_key(), scope, {"study": known[limit - 1]})
+    return {"items": lines, "next_token": token}
 
 
 def announced_file(tenant: str, file_id: str) -> FileRecord | None:

@@ -155,7 +155,7 @@ def _retry(caller: Caller, file_id: str, body: RetryBody, run: Run) -> dict[str,
         file_rules.check_sent(body.rules)
         if run.resumed and _retried_since(record, run.began):
             # Whoever did it may have been killed before the message left.
-            stage_now = states.stage_of(record.status) or "complete"
+            stage_now = work.stage_of(record) or "complete"
             wanted[:] = [wishes.WISHED if record.recheck is not None else stage_now]
             return None
         if body.rules is not None and record.stored:
@@ -218,15 +218,17 @@ def _source_kept(record: FileRecord) -> s3.Head | None:
 def retry_of(record: FileRecord, *, force: bool) -> tuple[Event, str]:
     """Which event and stage a retry means. RequestError ``state_conflict`` when there is nothing to try again."""
     stage = str((record.failure or {}).get("stage", ""))
+    judge = "dicom_ingest" if record.is_dicom else "validate"
     if record.status is State.FAILED:
         if stage == "complete":
             return Event.RETRY_ASSEMBLY, "complete"
-        return (Event.RETRY_PROCESSING, "thumbnail") if stage == "thumbnail" else (Event.RETRY_VALIDATION, "validate")
+        return (Event.RETRY_PROCESSING, "thumbnail") if stage == "thumbnail" else (Event.RETRY_VALIDATION, judge)
     if record.status is State.REJECTED:
-        return Event.RETRY_VALIDATION, "validate"
-    if record.status is State.COMPLETED_WITH_ERRORS or (record.status is State.COMPLETED and force):
+        return Event.RETRY_VALIDATION, judge
+    again = record.status is State.COMPLETED_WITH_ERRORS or (record.status is State.COMPLETED and force)
+    if again and not record.is_dicom:  # of DICOM nothing is made before somebody asks for it
         return Event.RETRY_PROCESSING, "thumbnail"
-    owner = states.stage_of(record.status)
+    owner = work.stage_of(record)
     if owner and force:
         return (Event.RETRY_PROCESSING if owner == "thumbnail" else Event.RETRY_VALIDATION), owner
     raise RequestError(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heavylift import assembly, counting, dynamo, items, keys, life, records, s3, scanning
+from heavylift import assembly, counting, dynamo, items, life, records, s3, scanning
 from heavylift.api import batches, page_token, views
 from heavylift.api.answer_size import fitting
 from heavylift.api.bodies import digest_forms
@@ -191,6 +191,8 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
         )
     if scanning.is_infected(record):
         raise RequestError("malware_found", "A malware scanner has found a threat in this file; it is not served.")
+    if record.dicom is not None and record.store_etag is None and "stored_as" not in record.dicom:
+        raise RequestError("not_stored", "This file was taken apart: its members are files.", status="completed")
     ttl = number(query, "ttl", settings().signature_ttl_s, CONTENT_TTL_MAX_S)
     media_type = record.media_type or "application/octet-stream"
     disposition = query.get("disposition", "attachment")
@@ -199,7 +201,7 @@ def content(caller: Caller, file_id: str, query: Mapping[str, str]) -> tuple[int
     inline = disposition == "inline" and media_type in INLINE_TYPES
     url = s3.presigned_get(
         settings().store_bucket,
-        keys.store(record.tenant, record.file_id),
+        record.content_key,
         ttl,
         disposition=content_disposition(record.name, inline=inline),
         media_type=media_type,

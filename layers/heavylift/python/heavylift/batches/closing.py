@@ -15,7 +15,7 @@ from heavylift.batches.manifest import hundred_of
 from heavylift.batches.model import Batch, BatchStatus
 from heavylift.errors import RequestError
 from heavylift.ids import member_id, member_of
-from heavylift.limits import ANNOUNCE_AGAIN_S, BATCH_LOOK_S
+from heavylift.limits import ANNOUNCE_AGAIN_S, BATCH_LOOK_S, MANIFEST_PAGES_MAX
 from heavylift.records import Change, FileRecord
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, Event, State
@@ -77,7 +77,11 @@ def give_up_missing(batch: Batch, seconds_left: SecondsLeft) -> bool:
     for page in store.mark_pages(batch.tenant, batch.batch_id):
         marked.update(page)
     for entries in store.manifest_pages(batch.tenant, batch.batch_id):
-        silent = [n for n in entries if n not in marked and n not in arrived]
+        silent = [
+            n
+            for n, entry in entries.items()
+            if n not in marked and n not in arrived and entry.page < MANIFEST_PAGES_MAX  # beyond: inside a bundle
+        ]
         if not silent:
             continue
         if seconds_left() <= 0:
@@ -118,7 +122,8 @@ def _wake_arrived(batch: Batch, seconds_left: SecondsLeft) -> int:
     for n in arrived:
         if seconds_left() > 0:
             file_id = member_id(batch.batch_id, n)
-            queue.send("validate", queue.Continuation("continue", batch.tenant, file_id, attempt=0))
+            owner = "dicom_ingest" if batch.lane == "dicom" else "validate"
+            queue.send(owner, queue.Continuation("continue", batch.tenant, file_id, attempt=0))
     return len(arrived)
 
 

@@ -24,6 +24,8 @@ CANCELLED = "c"
 SKIPPED = "k"  # it arrived and is none of the files that are wanted
 DUPLICATE = "d"
 MISSING = "m"  # the batch was completed without it
+NOTED = "n"  # stored; something about it is worth knowing: succeeded, with a warning
+EXPANDED = "z"  # a ZIP or tar of files: its members count, it does not
 
 VERSION_MAX = 999_999
 _OUTCOMES = {
@@ -35,7 +37,8 @@ _OUTCOMES = {
     State.CANCELLED: CANCELLED,
 }
 FAILURES = frozenset({FAILED, NEVER_ARRIVED, MISSING})
-_ARRIVED = frozenset({RUNNING, SUCCEEDED, FLAWED, FAILED, SKIPPED, DUPLICATE})
+WARNED = frozenset({FLAWED, NOTED, SKIPPED})
+_ARRIVED = frozenset({RUNNING, SUCCEEDED, FLAWED, FAILED, SKIPPED, DUPLICATE, NOTED})
 
 
 def sort_key(hundred: int) -> str:
@@ -52,9 +55,15 @@ def mark_of(version: int, outcome: str) -> str:
     return f"{min(version, VERSION_MAX):06d}{outcome}"
 
 
-def outcome_of(status: State) -> str | None:
-    """The verdict that a final state means; None for ``deleted``, which leaves the verdict as it was."""
-    return _OUTCOMES.get(status)
+def outcome_of(status: State, dicom: Mapping[str, Any] | None = None) -> str | None:
+    """The verdict that a final state means; None for ``deleted``, which leaves the verdict as it was.
+
+    ``dicom``: what dicom_ingest has found, whose verdicts are finer than the states.
+    """
+    found = _OUTCOMES.get(status)
+    if dicom and dicom.get("mark") and found in {SUCCEEDED, FLAWED, FAILED} and status is not State.FAILED:
+        return str(dicom["mark"])
+    return found
 
 
 def is_final(mark: str | None) -> bool:
@@ -93,7 +102,7 @@ def tally(marks: Iterable[str]) -> Tally:
         counts[mark[-1]] = counts.get(mark[-1], 0) + 1
     return Tally(
         received=sum(number for outcome, number in counts.items() if outcome in _ARRIVED),
-        succeeded=counts.get(SUCCEEDED, 0) + counts.get(FLAWED, 0),
+        succeeded=counts.get(SUCCEEDED, 0) + counts.get(FLAWED, 0) + counts.get(NOTED, 0),
         flawed=counts.get(FLAWED, 0),
         failed=sum(counts.get(outcome, 0) for outcome in FAILURES),
         skipped=counts.get(SKIPPED, 0) + counts.get(CANCELLED, 0),

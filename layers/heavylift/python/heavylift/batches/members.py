@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
-from heavylift import assembly, keys, life, records, s3, work
+from heavylift import assembly, intake, keys, life, records, s3, work
 from heavylift.batches import model, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch, BatchStatus
@@ -29,8 +29,8 @@ from heavylift.telemetry import count, logger
 
 
 def lane_of(kind: str) -> str:
-    """The staging lane of a batch's files: all kinds go through validate, which tells them by content."""
-    return "in"
+    """The staging lane of a batch's files."""
+    return intake.lane_of(kind, settings())
 
 
 def prefix_of(batch: Batch) -> str:
@@ -93,29 +93,47 @@ def take_up(tenant: str, file_id: str, lane: str | None, *, last_try: bool, by: 
     """
     batch_id, n = member_of(file_id) or ("", 0)
     batch = store.find(tenant, batch_id)
-    if batch is None or (lane is not None and lane != batch.lane):
-        _refuse(None, keys.staging(lane or "in", tenant, file_id), n, "no batch waits for it")
-        return None
-    key = keys.staging(batch.lane, tenant, file_id)
     entry = store.entry(tenant, batch_id, n)  # after the batch: its count of entries is never ahead of this
-    head = s3.head(settings().staging_bucket, key)
-    if head is None:
-        return None  # gone again: a twin or a cancel was faster
-    if batch.final:
-        _refuse(batch, key, n, f"batch_{batch.status.value}" if entry else "not_in_manifest")
+    head = None
+    if batch is not None and lane in {None, batch.lane}:
+        head = s3.head(settings().staging_bucket, keys.staging(batch.lane, tenant, file_id))
+        if head is None:
+            return None  # gone again: a twin or a cancel was faster
+    if not awaits(batch, entry, tenant, file_id, lane, last_try=last_try):
         return None
-    if entry is None:
-        if batch.status is BatchStatus.OPEN and batch.unlisted:
-            if last_try:
-                return None
-            raise TransientError("not_listed_yet", "The manifest does not name this file yet.", file_id=file_id)
-        _refuse(batch, key, n, "not_in_manifest")
-        return None
+    assert batch is not None
+    assert entry is not None
+    assert head is not None
     record = arrived(batch, entry, head, time.time(), by)
     if not store.put_member(record):
         return store.members_of(tenant, batch_id, [n]).get(n)
     logger().info("member taken up", file_id=file_id, size=head.size_bytes)
     return record
+
+
+def awaits(
+    batch: Batch | None, entry: Entry | None, tenant: str, file_id: str, lane: str | None, *, last_try: bool
+) -> bool:
+    """Whether a batch waits for the object of a member that has no record; else the object is deleted, and told.
+
+    TransientError ``not_listed_yet``, but on the last try: see ``take_up``.
+    """
+    _, n = member_of(file_id) or ("", 0)
+    if batch is None or lane not in {None, batch.lane}:
+        _refuse(None, keys.staging(lane or "in", tenant, file_id), n, "no batch waits for it")
+        return False
+    key = keys.staging(batch.lane, tenant, file_id)
+    if batch.final:
+        _refuse(batch, key, n, f"batch_{batch.status.value}" if entry else "not_in_manifest")
+        return False
+    if entry is not None:
+        return True
+    if batch.status is BatchStatus.OPEN and batch.unlisted:
+        if last_try:
+            return False
+        raise TransientError("not_listed_yet", "The manifest does not name this file yet.", file_id=file_id)
+    _refuse(batch, key, n, "not_in_manifest")
+    return False
 
 
 def withdrawn(record: FileRecord) -> bool:

@@ -41,7 +41,10 @@ _ANNOUNCED = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch. Times are seconds since 1970. ``pages``: page number -> [entries, digest]."""
+    """One batch. Times are seconds since 1970. ``pages``: page number -> [entries, digest].
+
+    ``bundles``: number of a ZIP or tar whose members are files of the batch -> [its first member's number, members].
+    """
 
     tenant: str
     batch_id: str
@@ -56,6 +59,7 @@ class Batch:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] | None = None
     pages: Mapping[str, Any] = field(default_factory=dict)
+    bundles: Mapping[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
     expires_at: float = 0.0
@@ -72,8 +76,9 @@ class Batch:
 
     @property
     def listed(self) -> int:
-        """How many entries the manifest has."""
-        return sum(int(page[0]) for page in self.pages.values())
+        """How many files the manifest names; a bundle counts for its members."""
+        inside = sum(int(bundle[1]) - 1 for bundle in self.bundles.values())
+        return sum(int(page[0]) for page in self.pages.values()) + inside
 
     @property
     def unlisted(self) -> int:
@@ -143,6 +148,14 @@ def with_page(batch: Batch, page: int, digest: str, entries: int, now: float) ->
     if not may_add_page(batch, page, digest, entries, now):
         return None
     return changed(batch, now, pages={**batch.pages, str(page): [entries, digest]})
+
+
+def with_bundle(batch: Batch, n: int, first: int, members: int, now: float) -> Batch | None:
+    """The batch with file ``n`` known as a bundle of ``members`` files from number ``first`` on; None when it is."""
+    if str(n) in batch.bundles or batch.status in GONE:
+        return None
+    bundles = {**batch.bundles, str(n): [first, members]}
+    return changed(batch, now, bundles=bundles, total=batch.total + members - 1)
 
 
 def closed(batch: Batch, now: float) -> Batch | None:

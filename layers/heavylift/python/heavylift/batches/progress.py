@@ -11,6 +11,7 @@ it is written, and whoever ends a batch reads that version before the marks: no 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ RUNNING_LOOKED_MAX = 1_000  # ten BatchGetItem calls; 50 workers and what waits 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The counts of a batch, and the first numbers of members that failed or have a defect."""
+    """The counts of a batch, and the first numbers of members that failed, and of those with a warning."""
 
     tally: Tally
     failures: tuple[int, ...]
@@ -57,7 +58,7 @@ def survey(tenant: str, batch_id: str) -> Survey:
             page = {**page, **store.verdicts_of(tenant, batch_id, running)}
         sums = sums.plus(marks.tally(page.values()))
         for n, mark in sorted(page.items()):
-            found = failures if mark[-1] in marks.FAILURES else flaws if mark[-1] == marks.FLAWED else None
+            found = failures if mark[-1] in marks.FAILURES else flaws if mark[-1] in marks.WARNED else None
             if found is not None and len(found) < BATCH_LIST_MAX:
                 found.append(n)
     return Survey(sums, tuple(failures), tuple(flaws))
@@ -88,12 +89,39 @@ def note_verdict(record: FileRecord) -> None:
         settle(record.tenant, batch_id)
 
 
+def note_verdicts(tenant: str, batch_id: str, verdicts: Mapping[int, str]) -> None:
+    """``note_verdict`` for members that ended together and have no record with an outbox: number -> mark.
+
+    One write a hundred. Repeated it changes nothing, but looks again whether the batch has ended.
+    """
+    groups: dict[int, dict[int, str]] = {}
+    for n, mark in verdicts.items():
+        groups.setdefault(manifest.hundred_of(n), {})[n] = mark
+    whole = False
+    for hundred, new in groups.items():
+        raised, before = store.raise_marks(tenant, batch_id, hundred, new)
+        if any(marks.is_final(before.get(n)) for n in raised):
+            _unseal(tenant, batch_id)
+        known = {**before, **{n: new[n] for n in raised}}
+        if all(map(marks.is_final, known.values())):
+            whole = whole or len(known) >= store.entries_listed(tenant, batch_id, hundred)
+    if whole:
+        settle(tenant, batch_id)
+
+
+def settle_if_whole(tenant: str, batch_id: str, hundred: int) -> None:
+    """End the batch if every file of this hundred has its verdict and no other is missing."""
+    known = store.marks_of(tenant, batch_id, [hundred])
+    if all(map(marks.is_final, known.values())) and len(known) >= store.entries_listed(tenant, batch_id, hundred):
+        settle(tenant, batch_id)
+
+
 def _verdict(record: FileRecord) -> str | None:
     """The mark of the newest verdict that is owed; what is owed no more was marked before it was cleared."""
     found = [
         marks.mark_of(int(owed["version"]), outcome)
         for owed in record.outbox
-        if (outcome := marks.outcome_of(State(owed["status"]))) is not None
+        if (outcome := marks.outcome_of(State(owed["status"]), record.dicom)) is not None
     ]
     return max(found, default=None)
 

@@ -87,6 +87,25 @@ def entries_listed(tenant: str, batch_id: str, hundred: int) -> int:
     return int(item["count"]) if item else 0
 
 
+def top_number(tenant: str, batch_id: str) -> int:
+    """The highest number that the manifest names; -1 when it names none."""
+    answer = items.on_table(
+        "query",
+        KeyConditionExpression="#p = :p AND #s BETWEEN :first AND :last",
+        ExpressionAttributeNames={"#p": "pk", "#s": "sk"},
+        ExpressionAttributeValues={
+            ":p": {"S": records.batch_partition(tenant, batch_id)},
+            ":first": {"S": "M#"},
+            ":last": {"S": "M#~"},
+        },
+        ConsistentRead=True,
+        ScanIndexForward=False,
+        Limit=1,
+    )
+    found = [manifest.unpack(ddb_json.decode_item(item)["entries"]) for item in answer["Items"]]
+    return max((n for entries in found for n in entries), default=-1)
+
+
 def keep_entries(tenant: str, batch_id: str, new: Sequence[Entry]) -> None:
     """Write entries into the manifest's items. RequestError ``manifest_conflict``, ``invalid_body``.
 
@@ -158,6 +177,40 @@ def raise_mark(tenant: str, batch_id: str, n: int, mark: str) -> tuple[bool, dic
             raise
         return False, marks.of_item(items.get(key) or key)
     return True, marks.of_item({**key, **ddb_json.decode_item(answer.get("Attributes") or {})})
+
+
+def raise_marks(tenant: str, batch_id: str, hundred: int, new: Mapping[int, str]) -> tuple[set[int], dict[int, str]]:
+    """``raise_mark`` for members of one hundred in one write: those whose mark was set, and the hundred's marks before.
+
+    Where one of them has a higher mark already, they are set one by one.
+    """
+    key = model.item_key(tenant, batch_id, marks.sort_key(hundred))
+    names = {f"#n{place}": marks.name_of(n) for place, n in enumerate(new)}
+    values = {f":m{place}": ddb_json.encode(mark) for place, mark in enumerate(new.values())}
+    try:
+        answer = items.on_table(
+            "update_item",
+            Key=ddb_json.encode_item(key),
+            UpdateExpression="SET " + ", ".join(f"#n{place} = :m{place}" for place in range(len(new))),
+            ConditionExpression=" AND ".join(
+                f"(attribute_not_exists(#n{place}) OR #n{place} < :m{place})" for place in range(len(new))
+            ),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_OLD",
+        )
+    except ClientError as error:
+        if not items.condition_failed(error):
+            raise
+        first: dict[int, str] = {}
+        raised: set[int] = set()
+        for n, mark in new.items():
+            was_set, before = raise_mark(tenant, batch_id, n, mark)
+            first = before if not first else {**before, **{m: first[m] for m in first if m in before}}
+            if was_set:
+                raised.add(n)
+        return raised, {n: mark for n, mark in first.items() if n not in raised or mark != new[n]}
+    return set(new), marks.of_item({**key, **ddb_json.decode_item(answer.get("Attributes") or {})})
 
 
 def add_marks(tenant: str, batch_id: str, hundred: int, numbers: Iterable[int], mark: str) -> None:
@@ -238,9 +291,12 @@ def members_of(tenant: str, batch_id: str, numbers: Iterable[int]) -> dict[int, 
 def verdicts_of(tenant: str, batch_id: str, numbers: Iterable[int]) -> dict[int, str]:
     """The marks that members' own records call for, strongly consistent; of those that have ended only."""
     keys = [records.item_key(tenant, member_id(batch_id, n)) for n in numbers]
-    found = items.read_many(keys, ("file_id", "status", "version"))
-    outcomes = {int(one["file_id"].partition("-")[2]): (one, marks.outcome_of(State(one["status"]))) for one in found}
-    return {n: marks.mark_of(one["version"], outcome) for n, (one, outcome) in outcomes.items() if outcome}
+    found = items.read_many(keys, ("file_id", "status", "version", "dicom"))
+    outcomes = {
+        int(one["file_id"].partition("-")[2]): (one, marks.outcome_of(State(one["status"]), one.get("dicom")))
+        for one in found
+    }
+    return {n: marks.mark_of(one.get("version", 1), outcome) for n, (one, outcome) in outcomes.items() if outcome}
 
 
 def member_page(

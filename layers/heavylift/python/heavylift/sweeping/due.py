@@ -21,13 +21,13 @@ from heavylift import (
     records,
     retention,
     s3,
-    states,
     work,
 )
 from heavylift.archives import ends
 from heavylift.archives import jobs as archive_jobs
 from heavylift.batches import closing
 from heavylift.batches import model as batch_model
+from heavylift.dicom import instances, recounting
 from heavylift.errors import HeavyliftError, RequestError, TransientError
 from heavylift.limits import ATTEMPTS_MAX, DUE_SHARDS
 from heavylift.records import Change, FileRecord
@@ -69,7 +69,7 @@ def step_for(record: FileRecord, now: float, clocks: Clocks) -> Step:
         if record.status is State.ASSEMBLING and record.attempt >= ATTEMPTS_MAX:
             return Step("fail", "complete")
         return Step({State.ASSEMBLING: "assemble", State.CREATED: "look"}.get(record.status, "nothing"))
-    stage = states.stage_of(record.status)
+    stage = work.stage_of(record)
     if stage is None:
         return Step("nothing")
     return Step("fail" if record.attempt >= ATTEMPTS_MAX else "resend", stage)
@@ -112,6 +112,9 @@ def settle_all(go_on: Callable[[], bool], note: Callable[[str], None], backlog: 
                     note(settle_batch(*records.batch_of(key["pk"]), go_on))
                 if key["sk"] == archive_jobs.SORT_KEY and go_on():
                     note(settle_archive(*archive_jobs.of_partition(key["pk"])))
+                series = instances.parse_series_key(key)
+                if series is not None and go_on():
+                    note(settle_series(*series))
             if start is None:
                 break
 
@@ -130,6 +133,16 @@ def settle_batch(tenant: str, batch_id: str, go_on: Callable[[], bool]) -> str:
         return done if done == "nothing" else f"batch_{done}"
 
     return _settled(batch_id, "batch", act)
+
+
+def settle_series(tenant: str, study_uid: str, series_uid: str) -> str:
+    """Count a series whose recount was lost; what was done."""
+
+    def act() -> str:
+        done = recounting.recount(tenant, study_uid, series_uid)
+        return done if done == "nothing" else f"series_{done}"
+
+    return _settled(f"{study_uid} {series_uid}", "series", act)
 
 
 def settle_archive(tenant: str, archive_id: str) -> str:
@@ -182,11 +195,16 @@ def wake(record: FileRecord, stage: str) -> None:
     queue.send(stage, queue.Continuation("continue", record.tenant, record.file_id, record.attempt))
 
 
+def take_up(record: FileRecord) -> None:
+    """Tell the stage that judges new files of one that has arrived."""
+    wake(record, work.stage_of(record) or "validate")
+
+
 def _look(record: FileRecord) -> None:
     """Commit ``staged`` for an object whose event was lost; if there is none, look again tomorrow."""
     head = assembly.head_if_whole(record)
     if head is not None:
-        wake(assembly.arrive(record, head, "sweep"), "validate")
+        take_up(assembly.arrive(record, head, "sweep"))
         return
 
     def decide(current: FileRecord) -> Change | None:
@@ -210,7 +228,7 @@ def _assemble(record: FileRecord) -> None:
     record = life.update(record.tenant, record.file_id, decide)
     record = assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0)
     if record.status is State.STAGED:
-        wake(record, "validate")
+        take_up(record)
 
 
 def _expire(record: FileRecord) -> None:
@@ -223,11 +241,11 @@ def _expire(record: FileRecord) -> None:
         return
     head = assembly.head_if_whole(record)
     if head is not None:
-        wake(assembly.arrive(record, head, "sweep"), "validate")
+        take_up(assembly.arrive(record, head, "sweep"))
         return
     if record.status is State.ASSEMBLING:
         try:  # all parts were there when complete was asked for
-            wake(assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0), "validate")
+            take_up(assembly.complete(record, "sweep", claimed=None, declared_sha256=None, wait_s=0))
             return
         except RequestError as error:
             logger().info("an upload cannot be joined", file_id=record.file_id, code=error.code)

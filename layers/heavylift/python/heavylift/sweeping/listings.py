@@ -16,7 +16,7 @@ from heavylift.s3 import Listed
 from heavylift.settings import settings
 from heavylift.states import AWAITING_OBJECT, State
 from heavylift.sweeping.archives import living
-from heavylift.sweeping.due import Backlog, wake
+from heavylift.sweeping.due import Backlog, take_up, wake
 from heavylift.sweeping.walking import EVENT_S, GRACE_S, LAP_PAGES_MAX, GoOn, Note, Places, attempt, scaled, walk
 from heavylift.telemetry import count, logger
 
@@ -73,8 +73,10 @@ def stored_fate(record: FileRecord | None) -> str:
     """
     if record is None:
         return "report"
+    if record.dicom is not None and "stored_as" in record.dicom:
+        return "delete"  # a duplicate, whose worker was killed before it took its copy back
     if record.status is State.PROMOTING:
-        return "prove"
+        return "keep" if record.is_dicom else "prove"  # its worker asks the index before it says that it is stored
     return "delete" if record.status in GONE else "keep"
 
 
@@ -110,7 +112,7 @@ def compare_uploads(go_on: GoOn, note: Note, places: Places) -> None:
     """Abort every open multipart upload that no record wants."""
     buckets = (
         (settings().staging_bucket, LANES, False),
-        (settings().store_bucket, ("files/",), True),
+        (settings().store_bucket, ("files/", "dicom/"), True),
     )
     for bucket, prefixes, in_store in buckets:
         for prefix in prefixes:
@@ -158,7 +160,8 @@ def compare_staging(go_on: GoOn, note: Note, places: Places, backlog: Backlog) -
                 record = found.get((owner.tenant, owner.file_id)) if owner else None
                 now = time.time()
                 fate = staged_fate(one, record, now=now, grace_s=scaled(GRACE_S), event_s=scaled(EVENT_S))
-                if fate in {"arrive", "announce"} and backlog.crowded("validate"):
+                judge = "dicom_ingest" if lane == "dicom/" else "validate"
+                if fate in {"arrive", "announce"} and backlog.crowded(judge):
                     continue  # its event most likely waits among the others
                 if fate == "delete":
                     logger().warning("an object that nobody waits for is deleted", key=one.key)
@@ -167,13 +170,14 @@ def compare_staging(go_on: GoOn, note: Note, places: Places, backlog: Backlog) -
                     attempt(note, "arrive", one.key, lambda record=record: _arrive(record))  # type: ignore[misc]
                 elif fate == "announce" and owner is not None:
                     again = queue.Continuation("continue", owner.tenant, owner.file_id, 0)
-                    attempt(note, "announce", one.key, lambda again=again: queue.send("validate", again))  # type: ignore[misc]
+                    act = lambda again=again, judge=judge: queue.send(judge, again)  # noqa: E731
+                    attempt(note, "announce", one.key, act)
 
 
 def _arrive(record: FileRecord) -> None:
     head = assembly.head_if_whole(record)
     if head is not None:
-        wake(assembly.arrive(record, head, "sweep"), "validate")
+        take_up(assembly.arrive(record, head, "sweep"))
 
 
 def compare_work(go_on: GoOn, note: Note, places: Places) -> None:
@@ -183,8 +187,13 @@ def compare_work(go_on: GoOn, note: Note, places: Places) -> None:
 
 def walk_store(go_on: GoOn, note: Note, places: Places) -> None:
     """A bounded way through the store: copies that nobody committed, and what belongs to nobody."""
+    for prefix, place in (("files/", "store"), ("dicom/", "store/dicom")):
+        _walk_store(prefix, place, go_on, note, places)
+
+
+def _walk_store(prefix: str, place: str, go_on: GoOn, note: Note, places: Places) -> None:
     bucket = settings().store_bucket
-    for page in walk(bucket, "files/", "store", places, go_on, LAP_PAGES_MAX):
+    for page in walk(bucket, prefix, place, places, go_on, LAP_PAGES_MAX):
         owners = {one.key: keys.parse_store(one.key) for one in page}
         found = _owners(owners.values())
         for one in page:
