@@ -17,13 +17,12 @@ import pytest
 from heavylift import items
 from heavylift.archives import jobs
 from heavylift.archives.jobs import ArchiveStatus
-from heavylift.states import State
 from tests.doubles import events
 from tests.doubles.archives import ask, check_clean, derived, drop, job_of, look, made, opened, stored
 from tests.doubles.batches import BatchClient
 from tests.doubles.gate import Call, Killed, kill_after, kill_before
 from tests.doubles.samples import PICTURE, TEXT
-from tests.doubles.world import DERIVED, STORE, World, handler_of
+from tests.doubles.world import DERIVED, World, handler_of
 
 UNKNOWN = "01JD2Z3NDEKTSV4RRFFQ69G5FA"
 DAY = 86_400
@@ -362,8 +361,9 @@ def test_cancel(world: World, ids: list[str]) -> None:
     assert (status, refused["code"]) == (409, "state_conflict")
 
 
-def test_a_file_that_is_deleted_fails_the_archive_that_uses_it(world: World, ids: list[str]) -> None:
-    """By its name; with on_missing skip the archive does without it."""
+@pytest.mark.parametrize("when", ["create_multipart_upload", "upload_part", "list_parts"])
+def test_a_file_that_is_deleted_fails_the_archive_that_uses_it(world: World, ids: list[str], when: str) -> None:
+    """By its name, whether its bytes were taken already or not; with on_missing skip the archive does without it."""
     for on_missing in ("fail", "skip"):
         victim = stored(world, f"scan_{on_missing}.txt", a_text(8))
         _, asked = ask(world, file_ids=[*ids, victim], on_missing=on_missing)
@@ -371,12 +371,10 @@ def test_a_file_that_is_deleted_fails_the_archive_that_uses_it(world: World, ids
 
         def around(call: Call, run: Callable[[], Any], victim: str = victim) -> Any:
             nonlocal deleted
-            if call.operation == "create_multipart_upload" and not deleted:
+            if call.operation == when and not deleted:
                 deleted = True
-                key = f"files/acme/{victim}"
-                world.set(victim, status=State.DELETED, store_etag=None)
-                del world.s3.buckets[STORE][key]
-                world.s3.versions.pop((STORE, key), None)
+                path = {"id": victim}
+                assert world.call("complete", "DELETE", "/v1/files/{id}", path=path)[0] == 200
             return run()
 
         with world.hook(around):
@@ -576,3 +574,68 @@ def test_a_picture_is_archived_as_it_came(world: World) -> None:
     archive = opened(world, body["archive_id"])
 
     assert [archive.read(name) for name in archive.namelist()[:2]] == [PICTURE.data, TEXT.data]
+
+
+# --- twins, and other tenants ---
+
+
+def test_two_requests_for_the_same_files_at_once(world: World, ids: list[str]) -> None:
+    """Both are done; there is one archive, joined once."""
+    asked = [ask(world, file_ids=ids)[1]["archive_id"] for _ in range(3)]
+    world.pump(copies=2, reverse=True)
+    bodies = [look(world, archive_id) for archive_id in asked]
+
+    assert {(body["status"], body["crc32"]) for body in bodies} == {("completed", bodies[0]["crc32"])}
+    (key,) = [key for key in derived(world, "archives/") if key.endswith(".zip")]
+    assert world.s3.versions_made[DERIVED, key] == 1
+    check_clean(world)
+
+
+def test_a_cancel_in_the_moment_of_joining(world: World, ids: list[str]) -> None:
+    """The archive that was joined after its job had ended goes, unless somebody else has it."""
+    for others in (False, True):
+        if others:
+            made(world, file_ids=ids, name="other")
+            (key,) = [key for key in derived(world, "archives/") if key.endswith(".zip")]
+            del world.s3.buckets[DERIVED][key]
+        _, asked = ask(world, file_ids=ids)
+        cancelled: list[int] = []
+
+        def around(call: Call, run: Callable[[], Any], asked: Any = asked, cancelled: list[int] = cancelled) -> Any:
+            answer = run()
+            if call.operation == "complete_multipart_upload" and not cancelled:
+                world.gate.around = None
+                path = {"id": asked["archive_id"]}
+                cancelled.append(world.call("complete", "DELETE", "/v1/archives/{id}", path=path)[0])
+            return answer
+
+        with world.hook(around):
+            world.pump()
+        assert cancelled == [200]
+        assert look(world, asked["archive_id"])["status"] == "cancelled"
+        world.clock.advance(4_000)
+        world.sweep()
+        assert len(derived(world, "archives/")) == (2 if others else 0)
+        check_clean(world)
+
+
+def test_another_tenants_archive(world: World, ids: list[str]) -> None:
+    """The same 404 as for one that never was, on every route, and S3 is not even asked."""
+    body = made(world, file_ids=ids)
+    routes = [
+        ("sessions", "GET", "/v1/archives/{id}"),
+        ("sessions", "GET", "/v1/archives/{id}/content"),
+        ("sessions", "GET", "/v1/archives/{id}/members"),
+        ("sessions", "GET", "/v1/archives/{id}/members/{n}/content"),
+        ("complete", "DELETE", "/v1/archives/{id}"),
+    ]
+    for function, method, route in routes:
+        world.gate.restart()
+        answers = []
+        for archive_id in (body["archive_id"], UNKNOWN):
+            path = {"id": archive_id, **({"n": "0"} if "{n}" in route else {})}
+            answers.append(world.call(function, method, route, path=path, tenant="globex"))
+        (status, theirs), (_, nobodys) = answers
+        assert (status, theirs["code"], theirs["detail"]) == (404, "not_found", nobodys["detail"])
+        assert {call.service for call in world.gate.calls} == {"dynamodb"}
+    assert look(world, body["archive_id"])["status"] == "completed"
