@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL import Image
 
 from heavylift import parts, promotion
 from heavylift import settings as settings_module
-from heavylift.image.thumbnails import make_thumbnails
+from heavylift.image.thumbnails import DECODED_FORMATS, make_thumbnails
+from heavylift.limits import rule_for_format
 from tests.doubles.world import DERIVED, STORE, World
 from tests.heavylift.image.cameras import CAPTURED_AT, MAKE, MODEL, PLACE, exif, heic
 from tests.heavylift.image.pictures import saved, scene, tiff
@@ -167,6 +169,30 @@ def test_what_numbers_show_to_be_cut_is_not_stored(gallery: World, name: str, da
 
     assert (body["status"], body["failure"]["code"], body["failure"]["stage"]) == ("rejected", "truncated", "validate")
     assert gallery.s3.buckets[STORE] == {}
+
+
+def test_every_format_that_is_decoded_has_its_limit_of_size() -> None:
+    """Slides and OME files have TIFF's limit, HEIF HEIC's."""
+    rules = {name: rule_for_format(name) for name in DECODED_FORMATS}
+
+    assert None not in rules.values()
+    assert {rules[name].size_max for name in ("SVS", "OME-TIFF")} == {50 << 30}  # type: ignore[union-attr]
+
+
+def test_what_no_decoder_reads_is_kept(gallery: World) -> None:
+    """A lossless JPEG and a TIFF of old-style JPEG are sound: stored, without pictures, with the reason."""
+    jpeg = saved(PICTURE, "JPEG").replace(b"\xff\xc0", b"\xff\xc3")
+    old = bytearray(saved(PICTURE, "TIFF", compression="jpeg"))
+    at = old.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    old[at] = 6
+    for name, data in (("a.jpg", jpeg), ("a.tif", bytes(old))):
+        body = shown(gallery, put(gallery, name, data))
+        assert (body["status"], body["failure"]["code"], body["failure"]["stage"]) == (
+            "completed_with_errors",
+            "unsupported_feature",
+            "thumbnail",
+        )
+        assert body["thumbnails"] == []
 
 
 # --- the settings of A9, through the function

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from heavylift.errors import ContentError
-from heavylift.image.facts import inspect
+from heavylift.image.facts import inspect_sound
 from heavylift.image.thumbnails import Thumbnail, ThumbnailOptions, make_thumbnails
 from heavylift.ranges import ReadAhead, drive
 from heavylift.sniff import Detection, detection
@@ -95,7 +95,7 @@ def judged(format_name: str, data: bytes, **options: object) -> Verdict:
     source = CountingSource(data)
     started = time.monotonic()
     try:
-        drive(inspect(detection(format_name), len(data)), ReadAhead(source.read, len(data)))
+        drive(inspect_sound(detection(format_name), len(data)), ReadAhead(source.read, len(data)))
         chosen = ThumbnailOptions(sizes=(256,), **options)  # type: ignore[arg-type]
         result = make_thumbnails(source, detection(format_name), chosen, lambda: SECONDS_MAX + 5)
     except ContentError as error:

@@ -113,7 +113,7 @@ _TABLE_SIZE_MAX = 100 * GIB
 
 TYPES: tuple[TypeRule, ...] = (
     TypeRule("image/x-adobe-dng", "raw", ("DNG",), 80 * GIB, ("dng",)),
-    TypeRule("image/tiff", "image", ("TIFF", "BigTIFF"), 50 * GIB, ("tif", "tiff", "btf", "svs")),
+    TypeRule("image/tiff", "image", ("TIFF", "BigTIFF", "SVS", "OME-TIFF"), 50 * GIB, ("tif", "tiff", "btf", "svs")),
     TypeRule("image/x-nikon-nef", "raw", ("NEF",), _RAW_SIZE_MAX, ("nef",)),
     TypeRule("image/x-canon-cr2", "raw", ("CR2",), _RAW_SIZE_MAX, ("cr2",)),
     TypeRule("image/x-canon-cr3", "raw", ("CR3",), _RAW_SIZE_MAX, ("cr3",)),
@@ -133,12 +133,12 @@ TYPES: tuple[TypeRule, ...] = (
     TypeRule("image/jpeg", "image", ("JPEG",), _PICTURE_SIZE_MAX, ("jpg", "jpeg", "jpe")),
     TypeRule("image/png", "image", ("PNG",), _PICTURE_SIZE_MAX, ("png",)),
     TypeRule("image/webp", "image", ("WebP",), _PICTURE_SIZE_MAX, ("webp",)),
-    TypeRule("image/heic", "image", ("HEIC",), _PICTURE_SIZE_MAX, ("heic", "heif")),
+    TypeRule("image/heic", "image", ("HEIC", "HEIF"), _PICTURE_SIZE_MAX, ("heic", "heif")),
     TypeRule("image/avif", "image", ("AVIF",), _PICTURE_SIZE_MAX, ("avif",)),
     TypeRule("image/gif", "image", ("GIF",), _PICTURE_SIZE_MAX, ("gif",)),
     TypeRule("image/bmp", "image", ("BMP",), _PICTURE_SIZE_MAX, ("bmp",)),
     TypeRule("image/jp2", "image", ("JP2", "J2K"), _PICTURE_SIZE_MAX, ("jp2", "j2k", "jpx")),
-    TypeRule("image/vnd.adobe.photoshop", "image", ("PSD",), _PICTURE_SIZE_MAX, ("psd", "psb")),
+    TypeRule("image/vnd.adobe.photoshop", "image", ("PSD", "PSB"), _PICTURE_SIZE_MAX, ("psd", "psb")),
     TypeRule("application/dicom", "dicom", ("DICOM",), 4 * GIB, ("dcm",)),
     TypeRule("text/csv", "table", ("CSV",), _TABLE_SIZE_MAX, ("csv",)),
     TypeRule("text/tab-separated-values", "table", ("TSV",), _TABLE_SIZE_MAX, ("tsv",)),

@@ -29,7 +29,7 @@ from heavylift import (
 from heavylift.batches import members, progress
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
-from heavylift.image.facts import inspect
+from heavylift.image.facts import inspect_sound
 from heavylift.limits import ATTEMPTS_MAX, SNIFF_HEAD_BYTES
 from heavylift.magic_opinion import second_opinion
 from heavylift.messages import Delivery
@@ -254,7 +254,7 @@ def _examine(record: FileRecord, started: float, seconds_left: Callable[[], floa
     accepted = judge(record, detection, file_rules.mismatch_policy(rules))
     facts: dict[str, Any] | None = None
     if accepted.kind == "image":
-        facts = asdict(drive(inspect(detection, record.size), fetch))
+        facts = asdict(drive(inspect_sound(detection, record.size), fetch))
     elif accepted.kind == "raw":
         facts = asdict(drive(inspect_raw(detection, record.size), fetch))
     checked: checking.Checked | None = None

@@ -85,6 +85,22 @@ def inspect(detection: Detection, size_bytes: int) -> Reader[ImageFacts]:
     return facts_of_header(detection.format, header, size_bytes)
 
 
+def inspect_sound(detection: Detection, size_bytes: int) -> Reader[ImageFacts]:
+    """As ``inspect``, for whoever decides whether a file is kept: that no decoder here reads it is not its fault."""
+    try:
+        return (yield from inspect(detection, size_bytes))
+    except ContentError as error:
+        if error.code != "unsupported_feature":
+            raise
+    if detection.format in TIFF_FORMATS:
+        try:
+            return (yield from read_tiff(detection, size_bytes)).facts
+        except ContentError as error:
+            if error.code != "unsupported_feature":
+                raise
+    return facts_of_header(detection.format, headers.UNKNOWN, size_bytes)
+
+
 def facts_of_header(format_name: str, header: PictureHeader, size_bytes: int) -> ImageFacts:
     """The facts of a picture that is not a TIFF. ContentError ``limit_exceeded`` over PIXELS_MAX."""
     pixels = header.width * header.height
