@@ -117,7 +117,7 @@ def test_building_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int]
     """Disturbed at any one call, the archive is completed with the same bytes and nothing is left over."""
     total = calls_of(worlds)
     assert total > 30
-    for number in range(1, total + 1, 4):
+    for number in range(1, total + 1, 8):
         world = worlds()
         ids = stored(world)
         archive_id = ask(world, ids)
@@ -287,7 +287,7 @@ def test_a_cancelled_job_leaves_nothing(world: World) -> None:
 def test_killed_and_cancelled(worlds: Worlds) -> None:
     """A worker dies anywhere, nobody goes on, the job is cancelled: the sweeper finds what is left."""
     total = calls_of(worlds)
-    for number in range(1, total + 1, 5):
+    for number in range(3, total + 1, 9):
         world = worlds()
         archive_id = ask(world, stored(world))
         world.gate.restart(kill_after(number))
