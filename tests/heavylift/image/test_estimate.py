@@ -8,6 +8,7 @@ from PIL import Image
 
 from heavylift.image.estimate import mode_bytes, whole_decode_bytes
 from heavylift.image.thumbnails import ThumbnailResult
+from tests.heavylift.image.cameras import heic, heic_of_ten_bits
 from tests.heavylift.image.pictures import saved, scene, thumbnails, tiff
 
 MIB = 1 << 20
@@ -45,6 +46,14 @@ def test_whole(format_name: str, options: dict[str, object]) -> None:
 def test_whole_jpeg_2000() -> None:
     """JPEG 2000, whose decoder takes four bytes a sample."""
     assert_estimate(thumbnails(saved(PICTURE.resize((1600, 1200)), "JPEG2000")))
+
+
+@pytest.mark.memory
+def test_whole_heic() -> None:
+    """libheif's planes and its picture, of eight bits and of ten."""
+    small = PICTURE.resize((1600, 1200))
+    for data in (heic(small, quality=60), heic_of_ten_bits(small, quality=60)):
+        assert_estimate(thumbnails(data))
 
 
 @pytest.mark.memory
