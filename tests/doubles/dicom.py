@@ -147,7 +147,10 @@ def received(world: World, group: int, chance: random.Random | None = None) -> l
             break
         (taken if message.queue == "dicom_ingest" else others).append(message)
     for message in others:
-        world.deliver(message)
+        try:
+            world.deliver(message)
+        except Killed:
+            world.gate.around = None
     return taken
 
 
@@ -159,8 +162,12 @@ def pump(
     rounds: int = 400,
     chance: random.Random | None = None,
     after: Callable[[], object] = lambda: None,
+    go_on: bool = False,
 ) -> None:
-    """Deliver until nothing is left, ten messages at a time; kills cost their messages, the clock goes on."""
+    """Deliver until nothing is left, ten messages at a time; kills cost their messages, the clock goes on.
+
+    ``go_on``: what disturbs the calls stays after a kill.
+    """
     for _ in range(rounds):
         world.announce(copies=copies, reverse=bool(chance and chance.random() < 0.3))
         messages = received(world, group, chance)
@@ -173,7 +180,7 @@ def pump(
         try:
             deliver_together(world, messages)
         except Killed:
-            world.gate.around = None
+            world.gate.around = world.gate.around if go_on else None
         after()
     raise AssertionError(f"{rounds} rounds and no end: {world.queues.messages[:3]}")
 

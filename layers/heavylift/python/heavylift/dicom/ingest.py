@@ -193,6 +193,8 @@ class _Group:
         for job in wanted:
             there = known.instances.get(_name(job))
             job.placed = settling.known_already(tenant, _noted(job, known), there)
+            if job.placed is not None and job.again:
+                settling.withdraw(keys.store_dicom(tenant, job.file_id))
         to_put = [job for job in wanted if job.placed is None]
         marked = _prepare(tenant, wanted, to_put, known)
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="place") as pool:
@@ -465,6 +467,7 @@ def _finish_up(record: FileRecord) -> None:
     """A member that has its verdict, announced once more: whatever a kill has left undone is done now."""
     batch_id, n = member_of(record.file_id) or ("", 0)
     staging = settings().staging_bucket
+    single.forget_leftovers(record)
     if s3.head(staging, record.key) is None:
         return  # deleted last: everything is done
     mark = _mark_of(record)

@@ -106,6 +106,13 @@ def place(tenant: str, instance: Instance, make_copy: Callable[[], Copied]) -> P
     return Placed(verdicts.conflict(kept=False), instance)
 
 
+def withdraw(key: str) -> None:
+    """Delete the copy that an attempt may have made before it was killed, of a file that needs none."""
+    store = settings().store_bucket
+    for version in s3.list_versions(store, key):
+        s3.delete(store, key, version.version_id)
+
+
 def retreat(tenant: str, instance: Instance, copied: Copied) -> None:
     """Who lost deletes its own copy."""
     s3.delete(settings().store_bucket, instance.key(tenant), copied.version_id)

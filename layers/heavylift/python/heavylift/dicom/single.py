@@ -215,9 +215,19 @@ def _after_end(record: FileRecord) -> None:
     """What a worker that was killed has left of a file that is stored."""
     if record.status is State.FRESH and record.is_dicom:
         record = _end(record)
+    forget_leftovers(record)
     if record.stored:
         s3.delete(settings().staging_bucket, record.key)
     _leave_no_upload(record)
+
+
+def forget_leftovers(record: FileRecord) -> None:
+    """Delete what a killed worker may have left of a file that has ended without an object of its own."""
+    if not record.final or record.dicom is None or record.store_etag is not None:
+        return
+    settling.withdraw(record.store_key)
+    if record.dicom.get("verdict") == Verdict.EXPANDED.value:
+        expanding.forget_pieces(record, int(record.dicom.get("members", 0)))
 
 
 def _work(record: FileRecord, delivery: Delivery) -> None:
@@ -282,6 +292,8 @@ def _place(record: FileRecord, instance: Instance, found: Header, delivery: Deli
         index.note_batch_study(tenant, member[0], name[0])
     placed = settling.known_already(tenant, instance, known.instances.get(name))
     if placed is not None:
+        if delivery.receive_count > 1 or record.attempt > 1:
+            settling.withdraw(record.store_key)
         return placed
     if name[0] not in known.studies:
         index.add_study(tenant, instances.study_of(found, now))

@@ -73,8 +73,8 @@ def stored_fate(record: FileRecord | None) -> str:
     """
     if record is None:
         return "report"
-    if record.dicom is not None and "stored_as" in record.dicom:
-        return "delete"  # a duplicate, whose worker was killed before it took its copy back
+    if record.dicom is not None and record.final and record.store_etag is None:
+        return "delete"  # a duplicate, or in conflict: its worker was killed before it took its copy back
     if record.status is State.PROMOTING:
         return "keep" if record.is_dicom else "prove"  # its worker asks the index before it says that it is stored
     return "delete" if record.status in GONE else "keep"
