@@ -345,8 +345,12 @@ def _archive(args: argparse.Namespace) -> int:
             body = client.archive(wanted, args.output)
     finally:
         progress.close()
-    _tell(args, body, show.facts(body))
-    return WELL if body.get("status") == "completed" else NOT_WELL
+    well = body.get("status") == "completed"
+    lines = show.facts(body)
+    if well:
+        lines.append(f"{args.output}: {show.size_in_words(int(body['size']))}, proven by crc32")
+    _tell(args, body, lines)
+    return WELL if well else NOT_WELL
 
 
 def _studies(args: argparse.Namespace) -> int:

@@ -121,6 +121,8 @@ def test_the_commands(stack: Stack, ids: list[str], tmp_path: Path, capsys: pyte
         assert run(stack, "get", body["archive_id"], "--member", member, "-o", str(tmp_path / "m")) == 0
         assert json.loads(capsys.readouterr().out)["member"] == member
         assert (tmp_path / "m").read_bytes() == stack.content(ids[n])
+    assert main(["archive", *ids, "-o", str(out), "--api", stack.api, "--token", TOKEN]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 2.1 MB, proven by crc32"
     stack.archives.ends_as = "failed"
     assert run(stack, "archive", *ids, "-o", str(out)) == 1
     assert run(stack, "archive", "up-00", "-o", str(out)) == 1
