@@ -17,8 +17,9 @@ from heavylift.image import bmp, png
 from heavylift.image.rows import BAND_BYTES, RowLayout, rows_decode_bytes, shrink_of
 from heavylift.image.sources import LocalSource
 from heavylift.image.streaming import decode_rows, row_layout
+from heavylift.image.thumbnails import ThumbnailOptions, make_thumbnails
 from heavylift.image.whole import Whole, decode_whole
-from tests.heavylift.image.pictures import difference, saved, scene, thumbnails
+from tests.heavylift.image.pictures import CountingSource, detected, difference, saved, scene, thumbnails
 
 MIB = 1 << 20
 RGB = scene(401, 333)
@@ -257,6 +258,20 @@ def test_large_pictures_take_bands_and_little_memory(name: str) -> None:
     assert ("in bands" if name == "PNG" else "over the threshold") in result.decision.reason
     assert result.child_memory_peak_bytes <= min(90 * MIB, result.decision.estimated_memory_bytes)
     assert difference(result.thumbnails[0].jpeg, large) < 3
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP"])
+def test_every_byte_is_read_once_in_few_requests(name: str) -> None:
+    """Besides the head: chunks and palettes before the pixels cost no request of their own."""
+    picture = Image.fromarray(np.tile(RGB, (8, 8, 1))).quantize(50) if name == "BMP" else PICTURE.resize((3000, 2400))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = saved(picture, name, **({"icc_profile": profile, "compress_level": 0} if name == "PNG" else {}))
+    source = CountingSource(data)
+    result = make_thumbnails(source, detected(data), ThumbnailOptions(large_file_threshold_bytes=0), lambda: 60.0)
+
+    assert result.decision.method == "chunked"
+    assert source.bytes_read <= len(data) + 65_536
+    assert len(source.reads) <= len(data) // (2 * MIB) + 3
 
 
 def test_more_seconds_than_are_left() -> None:

@@ -17,9 +17,9 @@ from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.image.narrow import Narrowed, reduced_band, reducible
 from heavylift.image.rows import RowLayout, shrink_of
-from heavylift.image.sources import PictureSource
+from heavylift.image.sources import PictureSource, small_reads
 from heavylift.image.whole import Whole
-from heavylift.ranges import Range
+from heavylift.ranges import Fetch, Range
 from heavylift.tiff.bands import fit_within
 
 HEAD_BYTES: Final = 54
@@ -87,7 +87,7 @@ def decode_bmp(source: PictureSource, head: bytes, edge: int) -> Whole:
     # Some writers leave the padding of the last row out.
     if end - 3 > source.size_bytes:
         raise ContentError("truncated", f"BMP needs {end} bytes, has {source.size_bytes}", needed_bytes=end)
-    palette = _palette(source, form)
+    palette = _palette(small_reads(source, head), form)
     out = fit_within(form.width, form.height, edge)
     shrink = shrink_of(layout_of(form), out)
     narrowed = Narrowed(form.width, form.height, shrink, out)
@@ -119,10 +119,10 @@ def _rows(form: BmpForm, y: int, rows: int, size_bytes: int) -> Range:
     return Range(start, min(rows * form.row_bytes, size_bytes - start))
 
 
-def _palette(source: PictureSource, form: BmpForm) -> bytes:
+def _palette(fetch: Fetch, form: BmpForm) -> bytes:
     if not form.colours:
         return b""
-    stored = source.fetch(form.palette_at, form.colours * form.entry_bytes)
+    stored = fetch(form.palette_at, form.colours * form.entry_bytes)
     if len(stored) < form.colours * form.entry_bytes:
         raise ContentError("truncated", "BMP: the palette ends early")
     entries = (stored[at : at + 3][::-1] for at in range(0, len(stored), form.entry_bytes))

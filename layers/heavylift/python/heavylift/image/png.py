@@ -21,9 +21,9 @@ from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.image.narrow import Narrowed, reduced_band, reducible
 from heavylift.image.rows import RowLayout, shrink_of
-from heavylift.image.sources import ByteStream, PictureSource
+from heavylift.image.sources import ByteStream, PictureSource, small_reads
 from heavylift.image.whole import ICC_BYTES_MAX, Whole
-from heavylift.ranges import Range
+from heavylift.ranges import Fetch, Range
 from heavylift.tiff.bands import fit_within
 
 FIRST_CHUNK: Final = 33  # behind the signature and IHDR
@@ -92,7 +92,7 @@ def decode_png(source: PictureSource, head: bytes, edge: int, orientation: int) 
     ContentError ``truncated`` or ``corrupt``: rows that are missing, a checksum that does not match, no end.
     """
     form = read_form(head)
-    before = _read_before(source, form)
+    before = _read_before(small_reads(source, head), source.size_bytes, form)
     out = fit_within(form.width, form.height, edge)
     shrink = shrink_of(layout_of(form), out)
     narrowed = Narrowed(form.width, form.height, shrink, out)
@@ -103,21 +103,21 @@ def decode_png(source: PictureSource, head: bytes, edge: int, orientation: int) 
     return Whole(image, (form.width, form.height), image.mode, orientation, before.icc_profile)
 
 
-def _read_before(source: PictureSource, form: PngForm) -> _Before:
+def _read_before(fetch: Fetch, size_bytes: int, form: PngForm) -> _Before:
     palette, transparency, icc_profile = b"", b"", None
     at = FIRST_CHUNK
     for _ in range(CHUNKS_MAX):
-        if at + 12 > source.size_bytes:
+        if at + 12 > size_bytes:
             break
-        length, name = struct.unpack(">I4s", source.fetch(at, 8))
+        length, name = struct.unpack(">I4s", fetch(at, 8))
         if name == b"IDAT":
             if form.colour == 3 and not palette:
                 raise ContentError("corrupt", "PNG with a palette that is missing")
             return _Before(form, palette, transparency, icc_profile, at)
         if name in (b"PLTE", b"tRNS", b"iCCP"):
-            if length > SMALL_CHUNK_BYTES_MAX or at + 12 + length > source.size_bytes:
+            if length > SMALL_CHUNK_BYTES_MAX or at + 12 + length > size_bytes:
                 raise ContentError("corrupt", f"PNG: {name.decode()} of {length} bytes")
-            data = source.fetch(at + 8, length + 4)
+            data = fetch(at + 8, length + 4)
             if zlib.crc32(name + data[:length]) != int.from_bytes(data[length:], "big"):
                 raise ContentError("corrupt", f"PNG: {name.decode()} does not match its checksum")
             data = data[:length]
@@ -128,7 +128,7 @@ def _read_before(source: PictureSource, form: PngForm) -> _Before:
             else:
                 icc_profile = _profile(data)
         at += 12 + length
-    raise ContentError("truncated", "PNG without pixels", size_bytes=source.size_bytes)
+    raise ContentError("truncated", "PNG without pixels", size_bytes=size_bytes)
 
 
 def _profile(data: bytes) -> bytes | None:

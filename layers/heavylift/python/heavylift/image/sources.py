@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from heavylift.ranges import Range, coalesce, short_read
+from heavylift.ranges import Fetch, Range, coalesce, short_read
 
 FILE_BLOCK_BYTES: Final = 64 << 10
 FILE_STREAM_REQUEST_BYTES: Final = 1 << 20
@@ -37,6 +37,17 @@ class PictureSource(Protocol):
     def fetch(self, offset: int, length: int) -> bytes: ...
 
     def stream(self, ranges: Iterable[Range], *, request_bytes: int = ..., ahead_bytes: int = ...) -> ByteStream: ...
+
+
+def small_reads(source: PictureSource, head: bytes) -> Fetch:
+    """A fetch that answers from the object's first bytes ``head`` what lies in them: no request for a few bytes."""
+
+    def fetch(offset: int, length: int) -> bytes:
+        if offset + length <= len(head):
+            return head[offset : offset + length]
+        return source.fetch(offset, length)
+
+    return fetch
 
 
 class LocalSource:
