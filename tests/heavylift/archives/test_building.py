@@ -294,6 +294,16 @@ def test_a_full_disk_is_the_worlds_fault(world: World, operation: str) -> None:
     assert made.archive == made.expected
 
 
+def test_what_s3_cannot_hold_fails(world: World) -> None:
+    """More parts than any number of blocks brings below the limit: a verdict before a part is made."""
+    made = site(world, MANY, params=of(SMALL, part_count_max=3, junctions="chain"))
+    outcome = made.build()
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.n) == ("too_large", None)
+    assert made.left_over() == []
+
+
 def test_much_work_is_shared(world: World) -> None:
     """Others are asked once, and this worker then does its own share."""
     import heavylift.archives.building as building
