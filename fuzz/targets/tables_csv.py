@@ -24,7 +24,7 @@ _RULES: tuple[Any, ...] = (
     None,
     {"schema": _SCHEMA},
     {"unique_keys": [["a", "b"]], "max_errors": 2},
-    {"max_record_bytes": 16, "formula_cells": "error"},
+    {"max_record_bytes": 16, "formula_cells": "error", "max_errors": 4},
     {"dialect": {"delimiter": ";", "quoteChar": "'", "commentChar": "#"}},
     {"dialect": {"header": False, "lineTerminator": "\r"}},
     {"encoding": "latin-1"},

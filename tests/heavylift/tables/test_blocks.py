@@ -71,7 +71,13 @@ text_bytes = st.lists(
     st.sampled_from([b"line", b"\n", b"\r\n", b"\x07", b"\0", b"\xff", b"\xc3\xa9", b"\x1b"]), max_size=40
 ).map(b"".join)
 HEAD = b"a,b,c\n"
-RULE_SETS: list[Any] = [None, {"max_record_bytes": 20}, {"max_errors": 2}, {"formula_cells": "error"}]
+RULE_SETS: list[Any] = [
+    None,
+    {"max_record_bytes": 20},
+    {"max_record_bytes": 9, "max_errors": 1},
+    {"max_errors": 2},
+    {"formula_cells": "error"},
+]
 
 
 @given(csv_bytes, st.sampled_from([*RULE_SETS, {"schema": TABLE_SCHEMA}, {"unique_keys": ["a", ["b", "c"]]}]))
@@ -88,6 +94,7 @@ def test_csv_reads_alike_in_blocks_of_any_size(data: bytes, rules: Any) -> None:
         [
             None,
             {"max_record_bytes": 8},
+            {"max_record_bytes": 8, "max_errors": 1},
             {"unique_keys": ["a"], "duplicate_members": "error"},
             {"schema": {"type": "object"}},
         ]
@@ -108,7 +115,12 @@ def test_a_json_document_reads_alike_in_blocks_of_any_size(data: bytes, rules: A
         assert report_of(data, "x.json", rules, size) == whole
 
 
-@given(text_bytes, st.sampled_from([None, {"max_record_bytes": 6}, {"control_characters": "warn"}]))
+@given(
+    text_bytes,
+    st.sampled_from(
+        [None, {"max_record_bytes": 6}, {"max_record_bytes": 5, "max_errors": 1}, {"control_characters": "warn"}]
+    ),
+)
 def test_text_reads_alike_in_blocks_of_any_size(data: bytes, rules: Any) -> None:
     """As for CSV."""
     whole = report_of(data, "x.txt", rules)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heavylift.tables import run, tally
 from heavylift.tables.run import Run
 from tests.heavylift.tables.reading import report_in_pieces, report_of
 from tests.heavylift.tables.test_blocks import HEAD, TABLE_SCHEMA, csv_bytes, jsonl_bytes, text_bytes
@@ -115,6 +116,20 @@ def test_a_kill_at_every_piece_changes_nothing() -> None:
     )
 
     assert found == report_of(content, "bad.csv", rules)
+
+
+def test_floods_of_errors_are_taken_up_when_the_list_is_full(
+    absorbed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece lists fewer errors than the report: it is read again while the report's list has room."""
+    monkeypatch.setattr(run, "ERRORS_OF_PIECE", 10)
+    monkeypatch.setattr(tally, "ERRORS_LISTED", 450)
+    content = b"a,b\n" + b"1\n" * 4_000
+    found = report_in_pieces(content, "x.csv", None, 1_024)
+
+    assert found == report_of(content, "x.csv")
+    assert found["errors_listed"] == 450
+    assert absorbed[:2] == [1_024, 2_048]
 
 
 def test_cells_that_hold_csv_are_never_mistaken_for_rows(absorbed: list[int]) -> None:

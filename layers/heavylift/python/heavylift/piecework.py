@@ -30,7 +30,7 @@ from heavylift.telemetry import count, logger
 from heavylift.work import VALIDATE
 
 FINDINGS_VERSION: Final = 1
-FINDINGS_BYTES_MAX: Final = 32 * MIB  # two candidates with ten thousand errors each and the columns' samples
+FINDINGS_BYTES_MAX: Final = 16 * MIB  # two candidates with a thousand errors each and the columns' samples: 2 MB
 _JSON: Final = "application/json"
 
 

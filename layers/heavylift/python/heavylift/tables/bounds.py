@@ -25,6 +25,7 @@ CELL_BYTES: Final = MIB  # of one cell that a schema is to judge: as text it may
 ERRORS_INLINE: Final = 100  # in the report
 ERRORS_LISTED: Final = 10_000  # in the list beside the report
 ERRORS_LISTED_BYTES: Final = 4 * MIB  # of that list: it travels with every checkpoint
+ERRORS_OF_PIECE: Final = 1_000  # listed by who reads one piece: the report's reader holds its own list beside it
 ERRORS_PER_RECORD: Final = 100  # one record of garbage must not fill the list
 EXCERPT_BYTES: Final = 200
 MESSAGE_LENGTH: Final = 500  # a schema's own words may be endless

@@ -356,6 +356,8 @@ class CsvRows:
             self._headless = True
         else:
             tally.bad_record()
+        if tally.stopped_by and faults[0].code == "record-too-long":
+            return  # how much of it was seen is chance
         tally.move(data if whole is None else whole, self._newline)
 
     def _pass(self, content: Bytes, line_break: Bytes) -> None:

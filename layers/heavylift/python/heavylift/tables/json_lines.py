@@ -176,8 +176,7 @@ class JsonLines(Lines):
             return
         sampled = self.statistics.due(tally.offset)
         if len(content) > self._rules.max_record_bytes:
-            self._too_long(content)
-            self._pass(content, line_break)
+            self._too_long(content, content, line_break)
             return
         before = tally.record_errors
         value = self._parsed(content)

@@ -72,16 +72,19 @@ class Lines:
         self._before_record()
         if self._tally.stopped_by:
             return
-        self._too_long(bytes(self._tail[:201]))
-        self._tally.move(self._tail)
+        self._too_long(bytes(self._tail[:201]), self._tail)
         self._tail = bytearray()
         self._skipping = True
 
-    def _too_long(self, content: Bytes) -> None:
+    def _too_long(self, content: Bytes, *passed: Bytes) -> None:
+        """Tell so, and move behind ``passed``: but not where the pass stops, for how much was seen is chance."""
         limit = self._rules.max_record_bytes
         words = f"The {self._noun} has more than {limit} bytes."
         self._tally.fault("record-too-long", words, content[: min(limit + 1, 200)], 0)
         self._tally.bad_record()
+        if not self._tally.stopped_by:
+            for data in passed:
+                self._tally.move(data)
 
     def _each_line(self, data: bytes, at: int, end: int) -> None:
         """Whole lines, one by one in every detail."""

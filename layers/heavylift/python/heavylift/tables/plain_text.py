@@ -69,8 +69,7 @@ class PlainText(Lines):
     def _line(self, content: Bytes, line_break: bytes) -> None:
         tally = self._tally
         if len(content) > self._rules.max_record_bytes:
-            self._too_long(content)
-            self._pass(content, line_break)
+            self._too_long(content, content, line_break)
             return
         before = tally.record_errors
         text_faults(tally, content)

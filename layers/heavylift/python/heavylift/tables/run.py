@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from heavylift.tables.bounds import ERRORS_OF_PIECE
 from heavylift.tables.csv_rows import CsvRows
 from heavylift.tables.dialect import Dialect
 from heavylift.tables.encodings import ToUtf8, width_of
@@ -227,7 +228,9 @@ def begun_at(seed: Mapping[str, Any], rules: Rules, offset: int) -> Run:
     endless = replace(rules, max_errors=None, max_error_rate=None)
     plan = from_state(seed["plan"])
     tally = Tally(endless, width_of(plan.encoding)).state() | {"offset": offset}
-    return Run(plan, endless, seed["size"], {"tally": tally, "pass": seed["pass"]})
+    run = Run(plan, endless, seed["size"], {"tally": tally, "pass": seed["pass"]})
+    run._tally.listed_max = ERRORS_OF_PIECE
+    return run
 
 
 def resumed(rules: Rules, checkpoint: Mapping[str, Any]) -> Run:

@@ -79,6 +79,7 @@ class Tally:
         self.cr = False
         self.unbroken = False  # whether the last line has no line break
         self.stopped_by: str | None = None
+        self.listed_max = ERRORS_LISTED
         if state is not None:
             for name in _STATE:
                 setattr(self, name, state[name])
@@ -149,13 +150,15 @@ class Tally:
 
     @property
     def _full(self) -> bool:
-        return len(self.listed) >= ERRORS_LISTED or self.listed_bytes >= ERRORS_LISTED_BYTES
+        return len(self.listed) >= self.listed_max or self.listed_bytes >= ERRORS_LISTED_BYTES
 
     def composable(self, state: Mapping[str, Any]) -> bool:
         """Whether the pass goes on beyond what another tally, which never stops, was told of the records from here
         on."""
         if self.stopped_by is not None:
             return False
+        if len(state["listed"]) < sum(state["counts"].values()) and not self._full:
+            return False  # errors that belong into this list are not in that one
         bad, rate = state["bad_records"], self.rules.max_error_rate
         if self.rules.max_errors is not None and self.record_errors + state["record_errors"] > (
             self.rules.errors_tolerated
