@@ -226,11 +226,10 @@ def _geopoint(value: Mapping[str, Any], form: str, label: str) -> Cast:
             parts: Any = [part.strip() for part in text.split(",")]
         else:
             found = orjson.loads(text.encode("utf-8", "surrogatepass"))
-            parts = (
-                [found["lon"], found["lat"]]
-                if form == "object" and isinstance(found, dict) and {"lon", "lat"} <= found.keys()
-                else found
-            )
+            if form == "object":
+                there = isinstance(found, dict) and {"lon", "lat"} <= found.keys()
+                found = [found["lon"], found["lat"]] if there else None
+            parts = found
         if not isinstance(parts, list) or len(parts) != 2:
             raise ValueError(text)
         lon, lat = (Decimal(_matched(NUMBER, str(part))) for part in parts)
