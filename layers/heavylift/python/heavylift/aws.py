@@ -92,7 +92,7 @@ def _make(service: str, *, patient: bool) -> Any:
             retries={"mode": "standard", "total_max_attempts": patience.attempts},
             connect_timeout=patience.connect_s,
             read_timeout=patience.read_s,
-            max_pool_connections=24,  # 16 part copies at once, and room for the rest
+            max_pool_connections=48,  # an archive copies 16 parts, reads 24 members and writes 3 parts at once
         ),
     )
 
