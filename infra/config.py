@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from heavylift.tables.rules import NAMES
 from infra import topology
 
 PREFIX = "heavylift:"
 KEYS = ("deployment", "jwtIssuer", "jwtAudience", "origins", "logRetentionDays", "settings")
+# Lambda keeps 4 KB for all variables of a function (its quotas, "Environment variables"); ours need less than 1.5.
+DEFAULT_RULES_BYTES_MAX = 2_500
 # What CloudWatch Logs takes, up to ten years ("PutRetentionPolicy" in its API reference).
 LOG_RETENTION_DAYS = (
     1,
@@ -91,6 +94,25 @@ def _origin(value: str) -> str:
     return value
 
 
+def _default_rules(text: str) -> None:
+    """That the rules by data type are rules, before a file meets them. ConfigError."""
+    if len(text.encode()) > DEFAULT_RULES_BYTES_MAX:
+        raise ConfigError(
+            f"{PREFIX}settings DEFAULT_RULES has {len(text.encode())} bytes; a function's environment has room for "
+            f"{DEFAULT_RULES_BYTES_MAX}"
+        )
+    try:
+        rules = json.loads(text or "{}")
+    except ValueError:
+        rules = None
+    if not isinstance(rules, dict):
+        raise ConfigError(f"{PREFIX}settings DEFAULT_RULES must be a JSON object: data types and their rules")
+    for data_type, value in rules.items():
+        unknown = sorted(set(value) - set(NAMES)) if isinstance(value, dict) else ["(no object)"]
+        if unknown:
+            raise ConfigError(f"{PREFIX}settings DEFAULT_RULES, {data_type!r}: there is no rule {unknown[0]}")
+
+
 def _settings(value: object) -> Mapping[str, str]:
     if isinstance(value, str):
         try:
@@ -119,6 +141,7 @@ def _settings(value: object) -> Mapping[str, str]:
             raise ConfigError(f"{PREFIX}settings {name} must be a number, not {told[name]!r}") from None
         if not fits:
             raise ConfigError(f"{PREFIX}settings {name}={told[name]} is not between 0 and {limit}")
+    _default_rules(told.get("DEFAULT_RULES", ""))
     gate = told.get("MALWARE_SCAN", "").strip().lower()
     if gate not in ("", *topology.MALWARE_SCAN):
         raise ConfigError(f"{PREFIX}settings MALWARE_SCAN must be one of {', '.join(topology.MALWARE_SCAN)}")

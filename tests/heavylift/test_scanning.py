@@ -15,6 +15,7 @@ from heavylift.states import State
 from tests.doubles import events
 from tests.doubles.samples import EMPTY, PICTURE, SMALL_PICTURE, TEXT, Sample
 from tests.doubles.world import STAGING, STORE, World, queue_url
+from tests.functions.test_batches import begun, texts
 
 CLEAN, INFECTED, UNSUPPORTED = scanning.CLEAN, scanning.INFECTED, scanning.UNSUPPORTED
 
@@ -262,6 +263,23 @@ def test_other_bytes_are_scanned_anew(gated: World) -> None:
 
     assert gated.status(file_id) == "scanning"
     assert gated.s3.buckets[STORE] == {}
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_members_of_a_batch(gated: World, early: bool) -> None:
+    """Each waits for its own verdict, also where that comes before the member has a record; the batch ends with them."""
+    client = begun(gated, texts(3))
+    client.send()
+    if not early:
+        gated.pump()
+    for number, status in ((1, CLEAN), (2, INFECTED), (3, CLEAN)):
+        gated.scanned("", status, key=client.key(number))
+    gated.pump(copies=2, reverse=early)
+    seen = {n: gated.status(client.file_id(n)) for n in (1, 2, 3)}
+    batch = client.look()
+
+    assert seen == {1: "completed", 2: "rejected", 3: "completed"}
+    assert (batch["status"], batch["succeeded"], batch["failed"]) == ("open", 2, 1) or batch["final"]
 
 
 def record_with(status: str | None, etag: str = "e") -> FileRecord:
