@@ -48,6 +48,7 @@ jsonl_bytes = st.lists(
             b"\n",
             b"\r\n",
             b" ",
+            b" " * 9,
             b'"\xff"',
             b"\0",
             b'"\xc3\xa9\\n"',

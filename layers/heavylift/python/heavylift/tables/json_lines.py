@@ -168,7 +168,7 @@ class JsonLines(Lines):
         self.flush_blank()
         if tally.stopped_by:
             return
-        if _BLANK.fullmatch(content):
+        if len(content) <= self._rules.max_record_bytes and _BLANK.fullmatch(content):
             # The last line may be empty: whether it is the last is known later.
             self._blank = [tally.offset, tally.line, tally.records, content[:100].decode("latin-1")]
             tally.records += 1
