@@ -232,6 +232,24 @@ def test_a_nul_does_not_hide_a_table(world: World) -> None:
     assert [(e["code"], e["line"], e["byte_offset"]) for e in report["errors"]] == [("nul-byte", 2, 11)]
 
 
+def test_members_of_a_batch_have_its_data_type(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the batch's metadata, where clients put it."""
+    from heavylift import settings as settings_module
+    from tests.functions.test_batches import begun
+
+    monkeypatch.setenv("DEFAULT_RULES", json.dumps({"orders": {"min_records": 3}}))
+    settings_module.settings.cache_clear()
+    ends = []
+    for metadata in ({"data_type": "orders"}, {"data_type": 7}, {}):
+        client = begun(world, {1: ("a.csv", GOOD)}, metadata=metadata)
+        client.send()
+        world.pump()
+        ends.append(world.status(client.file_id(1)))
+    settings_module.settings.cache_clear()
+
+    assert ends == ["rejected", "completed", "completed"]
+
+
 def test_a_file_without_a_report_says_so(world: World) -> None:
     file_id = sent(world, "a.bin", bytes(20))
     world.pump()

@@ -267,7 +267,7 @@ def test_other_bytes_are_scanned_anew(gated: World) -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 def test_members_of_a_batch(gated: World, early: bool) -> None:
-    """Each waits for its own verdict, also where that comes before the member has a record; the batch ends with them."""
+    """Each waits for its own verdict, also where that comes before the member has a record."""
     client = begun(gated, texts(3))
     client.send()
     if not early:

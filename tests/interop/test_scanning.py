@@ -47,7 +47,7 @@ def heavylift(environment: dict[str, str], *arguments: str) -> tuple[int, list[d
 
 
 def test_infected_files_are_rejected_and_all_others_pass(gated: dict[str, str], tmp_path: Path) -> None:
-    """One copied by one call, one by parts' copies would be too large here; the report and the scan are on the record."""
+    """The report and the scan are on the record; new rules of a stored file make a new report."""
     (tmp_path / "eicar.txt").write_bytes(EICAR)
     (tmp_path / "good.csv").write_text("id,name\n1,one\n")
     (tmp_path / "empty.txt").write_bytes(b"")

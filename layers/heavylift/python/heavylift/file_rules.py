@@ -28,7 +28,13 @@ def rules_of(record: FileRecord) -> Any:
     if record.rules is not None:
         return record.rules
     defaults = json.loads(settings().default_rules or "{}")
-    return defaults.get(record.data_type or "", defaults.get("*"))
+    return defaults.get(data_type_of(record) or "", defaults.get("*"))
+
+
+def data_type_of(record: FileRecord) -> str | None:
+    """The file's own, else the one in its metadata: a batch has no field for it, and its members have its metadata."""
+    told = record.data_type or record.metadata.get("data_type")
+    return told if isinstance(told, str) else None
 
 
 def check_sent(rules: Mapping[str, Any] | None) -> None:
@@ -68,7 +74,7 @@ def parsed(record: FileRecord) -> Rules | None:
     except RulesError as error:
         rule = error.facts["rule"]
         if record.rules is None:
-            words = f"The deployment's rules for {record.data_type or '*'} are wrong: {error.message}"
+            words = f"The deployment's rules for {data_type_of(record) or '*'} are wrong: {error.message}"
             raise DefaultRulesWrong("default_rules_wrong", words, rule=rule) from None
         raise ContentError("invalid_rules", f"The rules are wrong: {error.message}", rule=rule) from None
 
