@@ -115,6 +115,17 @@ def test_what_a_record_points_at_stays(record: FileRecord | None, age: float, ki
         assert derived_fate(trail, "manifests", record, now=NOW, stray_s=3_600, work_s=86_400) == "keep"
 
 
+def test_a_stored_file_that_is_checked_again_keeps_its_work() -> None:
+    """The checkpoint of rules that came late lives until they are applied, as that of any other work."""
+    key = keys.work("acme", FILE_ID, "table.json")
+    wish = {"at": NOW, "fence": 1, "attempt": 0, "progress": 1}
+    stored = FileRecord("acme", FILE_ID, "a", 5, State.COMPLETED, recheck=wish)
+    ages = {60: "keep", 80_000: "keep", 90_000: "delete"}
+    for age, fate in ages.items():
+        listed = Listed(key, NOW - age)
+        assert derived_fate(listed, "work", stored, now=NOW, stray_s=3_600, work_s=86_400) == fate
+
+
 def test_orphans_are_removed_by_one_run(world: World) -> None:
     """Uploads that no record knows, objects that nobody awaits, strays of killed workers, temporaries."""
     done = world.initiate(PICTURE.name, PICTURE.data)

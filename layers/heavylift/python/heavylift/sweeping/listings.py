@@ -86,7 +86,7 @@ def derived_fate(
     """``keep`` or ``delete`` an object in the derived bucket. Pure."""
     age = now - found.at
     if kind == "work":
-        if record is not None and (record.final or record.stored):
+        if record is not None and record.recheck is None and (record.final or record.stored):
             return "delete" if record.final or age > stray_s else "keep"
         return "delete" if age > work_s else "keep"
     if record is None:
