@@ -195,7 +195,7 @@ class FakeS3:
         IfNoneMatch: str | None = None,
     ) -> dict[str, Any]:
         if not isinstance(Body, bytes):
-            Body = Body.read()
+            Body = bytes(Body) if isinstance(Body, bytearray) else Body.read()
         if ContentLength is not None and ContentLength != len(Body):
             raise refusal("IncompleteBody", 400, "PutObject")
         checksums = {"ChecksumCRC32": crc32_base64(Body)} if ChecksumAlgorithm == "CRC32" else {}

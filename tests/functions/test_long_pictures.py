@@ -43,7 +43,7 @@ class Slices:
     def __call__(
         self, source: Any, found: Any, options: Any, seconds_left: Callable[[], float], checkpoint: bytes
     ) -> ThumbnailResult:
-        self.begun_at.append(checkpoint)
+        self.begun_at.append(bytes(checkpoint))
         data = source.read(0, source.size_bytes)
         file = LocalSource(io.BytesIO(data), len(data))
         structure = drive(read_tiff(found, len(data)), file.fetch)
@@ -67,7 +67,7 @@ class Slices:
                 pause=pause,
             )
         except Paused as stop:
-            raise Unfinished(stop.done, stop.checkpoint, 30 << 20) from stop
+            raise Unfinished(stop.done, bytearray(stop.checkpoint), 30 << 20) from stop
         made = finish(
             image,
             full_size=(picture.width, picture.height),
@@ -212,7 +212,7 @@ def test_work_that_stands_still_ends(worlds: Callable[[], World]) -> None:
 
     class Stuck(Slices):
         def __call__(self, *given: Any) -> ThumbnailResult:
-            raise Unfinished(5, b"x" * 10)
+            raise Unfinished(5, bytearray(10))
 
     world = worlds()
     world.thumbnails = Stuck()

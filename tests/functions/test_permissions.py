@@ -410,7 +410,7 @@ def test_a_slice_that_hands_on_may_do_so(world: World, recorder: Recorder, monke
         return plain(call, run)
 
     world.gate.around = around
-    troubles = iter([TransientError("out_of_memory", "once"), Unfinished(7, b"so far")])
+    troubles = iter([TransientError("out_of_memory", "once"), Unfinished(7, bytearray(b"so far"))])
 
     def breaks(*given: Any) -> Any:
         for trouble in troubles:

@@ -300,8 +300,8 @@ def test_every_byte_is_read_once(options: dict[str, object]) -> None:
     make_thumbnails(source, detected(data), ThumbnailOptions(tiff_threshold_bytes=0), lambda: 60.0)
 
     assert source.bytes_read <= len(data) + 3 * 65_536
-    assert len(source.reads) <= len(data) // (4 * MIB) + 5
-    assert max(length for _, length in source.reads) <= 4 * MIB + 65_536
+    assert len(source.reads) <= len(data) // (2 * MIB) + 5
+    assert max(length for _, length in source.reads) <= 2 * MIB + 65_536
     assert max(offset + length for offset, length in source.reads) <= len(data)
 
 

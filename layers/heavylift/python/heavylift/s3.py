@@ -373,7 +373,7 @@ def copy_part(
 def put_bytes(
     bucket: str,
     key: str,
-    body: bytes,
+    body: bytes | bytearray,
     *,
     media_type: str,
     metadata: Mapping[str, str] | None = None,

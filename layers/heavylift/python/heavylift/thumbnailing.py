@@ -92,7 +92,7 @@ class _Run:
     def _key(self) -> str:
         return keys.work(self.record.tenant, self.record.file_id, _CHECKPOINT)
 
-    def resume(self) -> bytes:
+    def resume(self) -> bytes | memoryview:
         """The picture's part of the checkpoint of an earlier slice of these very bytes; b"" to begin."""
         if self.record.progress == 0 and self.record.attempt < 2:
             return b""  # nobody can have left one; an attempt that was killed behind its checkpoint did
@@ -106,7 +106,7 @@ class _Run:
         self.resumed = True
         self.source.traffic.add(requests=head["requests"], bytes_in=head["bytes_in"])
         self._child_peak_bytes, self._ms_before = head["child_memory_peak_bytes"], head["ms"]
-        return body[4 + length :]
+        return memoryview(body)[4 + length :]
 
     def keep(self, pause: Unfinished) -> None:
         """Write the checkpoint. TransientError: the slice is lost, and the next attempt goes on from the one before."""
@@ -120,7 +120,8 @@ class _Run:
             "ms": stage["ms"],
         }
         text = json.dumps(head).encode()
-        body = len(text).to_bytes(4, "big") + text + pause.checkpoint
+        body = pause.checkpoint
+        body[:0] = len(text).to_bytes(4, "big") + text  # in place: it may be 20 MiB
         s3.put_bytes(settings().derived_bucket, self._key, body, media_type="application/octet-stream")
         logger().info("a slice ends", file_id=self.record.file_id, rows_done=pause.done, checkpoint_bytes=len(body))
         count("ThumbnailSlices")

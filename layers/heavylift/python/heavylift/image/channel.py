@@ -23,12 +23,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from heavylift.ranges import REQUEST_BYTES, Range, Request, coalesce, short_read
+from heavylift.ranges import Range, Request, coalesce, short_read
 
 HEADER: Final = struct.Struct(">cI")
 _RANGE: Final = struct.Struct(">QI")
 FRAME_BYTES_MAX: Final = 64 << 20  # thumbnails are far smaller; more means that something is broken
-AHEAD_BYTES: Final = 24 << 20  # asked for and not yet read: what the parent keeps in flight, and a little more
+STREAM_REQUEST_BYTES: Final = 2 << 20  # of many connections side by side; see image.prefetch
+# Asked for and not yet read. More is asked for when half of it is read, and that half is more than the parent keeps in
+# flight.
+AHEAD_BYTES: Final = 64 << 20
 ASK_RANGES_MAX: Final = 256
 CHECKPOINT_PIECE_BYTES: Final = 1 << 20
 
@@ -110,7 +113,7 @@ class Channel:
         return bytes(data)
 
     def stream(
-        self, ranges: Iterable[Range], *, request_bytes: int = REQUEST_BYTES, ahead_bytes: int = AHEAD_BYTES
+        self, ranges: Iterable[Range], *, request_bytes: int = STREAM_REQUEST_BYTES, ahead_bytes: int = AHEAD_BYTES
     ) -> _ChannelStream:
         if self._stream is not None:
             self._stream.close()

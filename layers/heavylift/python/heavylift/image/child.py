@@ -82,7 +82,7 @@ class Child:
         fetch: Fetch,
         seconds_left: Callable[[], float],
         *,
-        checkpoint: bytes | bytearray = b"",
+        checkpoint: bytes | memoryview = b"",
         entry: str = RENDER,
         pass_fds: tuple[int, ...] = (),
         connections: int = CONNECTIONS,
@@ -157,7 +157,7 @@ class Child:
             except (ProcessLookupError, PermissionError):
                 self._process.kill()
 
-    def _send(self, kind: bytes, payload: bytes | bytearray) -> None:
+    def _send(self, kind: bytes, payload: bytes | memoryview) -> None:
         with self._write_lock:
             for part in (HEADER.pack(kind, len(payload)), payload):
                 view = memoryview(part)

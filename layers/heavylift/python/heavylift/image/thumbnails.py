@@ -79,7 +79,7 @@ class ThumbnailOptions:
 class Unfinished(TransientError):
     """Time is up between two bands. ``done``: rows behind; ``checkpoint``: what the next call goes on from."""
 
-    def __init__(self, done: int, checkpoint: bytes | bytearray, child_memory_peak_bytes: int = 0) -> None:
+    def __init__(self, done: int, checkpoint: bytearray, child_memory_peak_bytes: int = 0) -> None:
         super().__init__("out_of_time", f"{done} rows are decoded; the rest follows.", rows_done=done)
         self.done = done
         self.checkpoint = checkpoint
@@ -115,7 +115,7 @@ def make_thumbnails(
     detection: Detection,
     options: ThumbnailOptions,
     seconds_left: Callable[[], float],
-    checkpoint: bytes | bytearray | None = None,
+    checkpoint: bytes | memoryview | None = None,
 ) -> ThumbnailResult:
     """Thumbnails of all sizes, from one decode.
 

@@ -182,11 +182,21 @@ class _Reduction:
 
             return by_numbers
 
+        averaged = (self._shrink.across, self._shrink.down) != (1, 1)  # else the picture itself is kept
+        canvas: Image.Image | None = None
+
         def by_raw_mode(view: memoryview, count: int) -> Band:
+            nonlocal canvas
             assert mode is not None
-            # The bytes are not written to: what is made of them here is done with before the next rows come.
-            image = Image.frombuffer(mode[0], (width, count), cast(bytearray, view), "raw", mode[1], 0, 1)
-            return [ImageChops.invert(image) if invert else image]
+            if mode in (("L", "L"), ("CMYK", "CMYK")):
+                # The bytes as they lie, not copied: they are done with before the next rows come.
+                image = Image.frombuffer(mode[0], (width, count), cast(bytearray, view), "raw", mode[1], 0, 1)
+                return [image if averaged else image.copy()]
+            # Unpacked into the same picture each time, where it is averaged before the next rows come.
+            if canvas is None or canvas.height != count or not averaged:
+                canvas = Image.new(mode[0], (width, count), None)
+            canvas.frombytes(view, "raw", mode[1])
+            return [ImageChops.invert(canvas) if invert else canvas]
 
         def by_libtiff(view: memoryview, count: int) -> Band:
             # Undoing predictors is libtiff's work too: the rows travel as deflate that does not compress.
