@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +21,19 @@ from botocore.exceptions import ConnectionClosedError
 
 from heavylift.dicom import index, studies
 from heavylift.dicom.studies import Filter
+from heavylift.settings import settings
 from heavylift_local.tables import units
 from infra import topology
+from tests.doubles import events
 from tests.doubles.dicom import DS_STORE, PATIENT, ROOT, DicomClient, dicom, folder, index_items, pump, sent, zipped
 from tests.doubles.gate import Call
 from tests.doubles.s3 import crc32_base64
-from tests.doubles.world import DERIVED, STAGING, STORE, World
+from tests.doubles.world import DERIVED, STAGING, STORE, World, queue_url
 
 TABLE = units.Keys(("pk", "sk"))
 INDEXES = [units.Keys((index.partition_key, index.sort_key)) for index in topology.TABLE.indexes]
 STUDY = f"{ROOT}.1"
+ROOT_FOLDER = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -162,8 +169,6 @@ def test_a_conflict_is_settled_by_the_policy(
     """Same UIDs, other bytes: the first stays, the last takes its place, or both are kept; one instance is counted."""
     world = worlds()
     monkeypatch.setenv("DICOM_CONFLICT", policy)
-    from heavylift.settings import settings
-
     settings.cache_clear()
     first = sent(world, {1: ("a", dicom(1, 1, 1))})
     pump(world)
@@ -445,3 +450,112 @@ def test_events_are_told_once_a_file(world: World) -> None:
 
 def _refuse() -> None:
     raise ConnectionClosedError(endpoint_url="https://events.example")
+
+
+def test_a_rejected_file_can_be_tried_again(world: World) -> None:
+    """The file that was first is deleted: the retry of the one in conflict stores it, and its batch ends again."""
+    first = sent(world, {1: ("a", dicom(1, 1, 1))})
+    pump(world)
+    second = sent(world, {1: ("b", dicom(1, 1, 1, pixels=3))})
+    pump(world)
+    assert second.look()["status"] == "completed_with_errors"
+    world.call("complete", "DELETE", "/v1/files/{id}", path={"id": first.file_id(1)})
+    assert world.retry(second.file_id(1))[0] in {200, 202}
+    assert second.look()["status"] == "processing"
+    pump(world)
+
+    assert second.verdicts()[1]["outcome"] == "stored"
+    assert second.look()["status"] == "completed"
+    assert second.studies()[STUDY]["instances"] == 1
+    assert world.s3.buckets[STAGING] == {}
+
+
+def test_events_that_never_come(world: World) -> None:
+    """The sweeper finds the objects in their lane and tells dicom_ingest of them."""
+    client = sent(world, folder(1, 1, 3))
+    for _, _, made in world.s3.created:
+        made.announced = True
+    pump(world)
+    assert client.look()["received"] == 0
+    world.clock.advance(600)
+    world.sweep()
+    pump(world)
+
+    assert client.look()["status"] == "completed"
+    assert client.studies()[STUDY]["instances"] == 3
+
+
+def test_files_that_never_arrive(world: World) -> None:
+    """Two of three are sent: the batch ends with one that was never received."""
+    client = DicomClient(world, folder(1, 1, 3))
+    client.begin()
+    client.list()
+    client.post(1)
+    client.post(2)
+    pump(world)
+    client.complete()
+
+    view = client.look()
+    assert view["status"] == "completed_with_errors"
+    assert [(error["n"], error["code"]) for error in view["errors"]] == [(3, "not_received")]
+
+
+def test_a_cancelled_batch_leaves_nothing_in_staging(world: World) -> None:
+    """What is stored by then stays; what arrives later is deleted."""
+    client = DicomClient(world, folder(1, 1, 3))
+    client.begin()
+    client.list()
+    client.post(1)
+    pump(world)
+    client.post(2)
+    client.cancel()
+    client.post(3)
+    pump(world)
+
+    assert client.look()["status"] == "cancelled"
+    assert world.s3.buckets[STAGING] == {}
+    view = studies.read("acme", STUDY)
+    assert view is not None
+    assert view.instances == 1
+
+
+def test_dicom_waits_at_the_scanning_gate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a malware scanner before the store its files go the general lane, and are handed over behind the gate."""
+    monkeypatch.setenv("MALWARE_SCAN", "strict")
+    settings.cache_clear()
+    client = DicomClient(world, {1: ("a", dicom(1, 1, 1)), 2: ("b", dicom(1, 1, 2))})
+    client.begin()
+    client.list()
+    for n in client.files:
+        world.s3.put_object(Bucket=STAGING, Key=f"in/acme/{client.batch_id}/{n}", Body=client.files[n][1])
+    pump(world)
+    assert {world.status(client.file_id(n)) for n in (1, 2)} == {"scanning"}
+    assert store_keys(world) == set()
+    for n, result in ((1, "NO_THREATS_FOUND"), (2, "THREATS_FOUND")):
+        key = f"in/acme/{client.batch_id}/{n}"
+        body = events.scan_result(STAGING, key, world.s3.buckets[STAGING][key].etag, result)
+        world.queues.send_message(QueueUrl=queue_url("validate"), MessageBody=json.dumps(body))
+    pump(world)
+
+    lines = client.verdicts()
+    assert (lines[1]["verdict"], lines[1]["outcome"]) == ("completed", "stored")
+    assert lines[2]["verdict"] == "rejected"
+    assert store_keys(world) == {f"dicom/acme/{client.file_id(1)}"}
+    assert client.studies()[STUDY]["instances"] == 1
+
+
+def test_a_cold_start_loads_no_decoder() -> None:
+    """Neither pydicom nor numpy: they cost more than ten files."""
+    heavy = "{'numpy', 'pydicom', 'PIL'}"
+    script = f"import sys; import functions.dicom_ingest.handler; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT_FOLDER,
+        env={**os.environ, "PYTHONPATH": f"{ROOT_FOLDER}/layers/heavylift/python:{ROOT_FOLDER}"},
+    )
+
+    assert done.stdout.strip() == "[]"

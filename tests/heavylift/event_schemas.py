@@ -96,7 +96,7 @@ OBJECT = Field(
     "Where the bytes are, for who may read the bucket",
     objects(
         Field("bucket", "The store bucket", {"type": "string"}),
-        Field("key", "Its key", {"type": "string", "pattern": "^files/"}),
+        Field("key", "Its key", {"type": "string", "pattern": "^(files|dicom)/"}),
         Field("version_id", "S3's version", TEXT, "when the bucket has versions"),
         Field("etag", "S3's ETag without quotes; for conditional reads", TEXT),
     ),
