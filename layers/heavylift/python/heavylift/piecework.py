@@ -31,6 +31,7 @@ from heavylift.work import VALIDATE
 
 FINDINGS_VERSION: Final = 1
 FINDINGS_BYTES_MAX: Final = 16 * MIB  # two candidates with a thousand errors each and the columns' samples: 2 MB
+ORDER_BYTES_MAX: Final = 2 * MIB  # the rules and the names of 16,384 columns; longer names, and one alone reads
 _JSON: Final = "application/json"
 
 
@@ -56,16 +57,20 @@ class Order:
         seed = run.seed()
         if seed is None:
             return
+        order = _json(
+            {
+                "seed": seed,
+                "rules": rules,
+                "bucket": source.bucket,
+                "key": source.key,
+                "size": source.size_bytes,
+                "etag": source.etag,
+                "version_id": source.version_id,
+            }
+        )
+        if len(order) > ORDER_BYTES_MAX:
+            return
         self.given = True
-        order = {
-            "seed": seed,
-            "rules": rules,
-            "bucket": source.bucket,
-            "key": source.key,
-            "size": source.size_bytes,
-            "etag": source.etag,
-            "version_id": source.version_id,
-        }
         _put(_order_key(self.tenant, self.file_id, self.digest), order, only_new=False)
         numbers = range(1, pieces_of(source.size_bytes))
         try:
@@ -144,7 +149,7 @@ def take_piece(message: queue.Continuation, seconds_left: Callable[[], float]) -
     digest, number = str(told["work"]), int(told["piece"])
     bucket = settings().derived_bucket
     started = time.monotonic()
-    order_body = s3.read_small(bucket, _order_key(message.tenant, message.file_id, digest), size_max=FINDINGS_BYTES_MAX)
+    order_body = s3.read_small(bucket, _order_key(message.tenant, message.file_id, digest), size_max=ORDER_BYTES_MAX)
     key = _piece_key(message.tenant, message.file_id, digest, number)
     if order_body is None or s3.head(bucket, key) is not None:
         logger().info("piece not wanted", file_id=message.file_id, piece=number)
@@ -158,7 +163,7 @@ def take_piece(message: queue.Continuation, seconds_left: Callable[[], float]) -
         return  # the object is gone or another one: whoever checks the file finds out
     traffic = {"requests": source.traffic.requests, "bytes_in": source.traffic.bytes_in}
     try:
-        _put(key, {"found": found, **traffic}, only_new=True)
+        _put(key, _json({"found": found, **traffic}), only_new=True)
     except s3.PreconditionFailed:
         return  # a twin was faster, and found the same
     count("PiecesRead")
@@ -191,8 +196,11 @@ def _read(order: dict[str, Any], number: int, source: s3.ObjectSource, seconds_l
     return list(piece.found())
 
 
-def _put(key: str, value: Any, *, only_new: bool) -> None:
-    body = json.dumps(value, separators=(",", ":")).encode()
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _put(key: str, body: bytes, *, only_new: bool) -> None:
     s3.put_bytes(settings().derived_bucket, key, body, media_type=_JSON, only_new=only_new)
 
 
