@@ -251,3 +251,30 @@ def _frames_by_fragments(hand: _Hand, first: int, frames: int) -> Reader[tuple[F
             "corrupt", f"the ends of {len(found)} of {frames} frames were found", found=len(found), frames=frames
         )
     return tuple(found[:frames])
+
+
+def read_end(pixel: PixelElement, size_bytes: int, *, little: bool = True) -> Reader[int]:
+    """The first byte after the pixel data. ContentError ``truncated``, ``corrupt``, ``limit_exceeded``.
+
+    Encapsulated: one small range where nothing follows them, else fragment after fragment.
+    """
+    if pixel.length is not None:
+        if pixel.offset + pixel.length > size_bytes:
+            raise _beyond(pixel.offset + pixel.length, size_bytes)
+        return pixel.offset + pixel.length
+    mark = struct.pack("<HHI" if little else ">HHI", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+    if size_bytes >= pixel.offset + 16:
+        tail = yield Range(size_bytes - 8, 8)
+        if tail == mark:
+            return size_bytes
+    hand = _Hand(size_bytes, little)
+    at = pixel.offset
+    for _ in range(FRAGMENTS_MAX):
+        tag, length = yield from hand.item(at)
+        at += 8
+        if tag == SEQUENCE_END:
+            return at
+        at += length
+        if at == size_bytes:
+            return at
+    raise _too_many()
