@@ -16,7 +16,7 @@ NASTY = [
     "../../etc/passwd", "/etc/passwd", "C:\\Windows\\x", "a//b", "./a", "a/.", "..", "", "/", "...", " ", "a. ", "CON",
     "con.txt", "Aux .tar.gz", "lpt¹", "a\x00b", "a\nb", "a\u202eb", "a\u200db", "é", "é", "ﬁ", "İ", "ß", "SS", "ss",
     "Σ", "ς", "d", "d/e", "D/E", "d (2)", "x" * 300, "x" * 300 + ".jpeg", "é" * 200, "a/" * 200 + "z", "\ud800",
-    "\U000e0001",
+    "\U000e0001", "a\u2028b", "\ufffe\ufdd0", "\U0003ffff", "\ue000", "\U000fab00",
 ]  # fmt: skip
 
 texts = st.one_of(
@@ -55,7 +55,7 @@ def test_names_are_safe_and_differ(names: list[str], no_percent: bool) -> None:
             assert step == step.rstrip(" .")
             assert len(step.encode()) <= SEGMENT_BYTES_MAX
             assert not DEVICES.fullmatch(step.split(".")[0].rstrip(" "))
-            assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in step)
+            assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in step)
     assert named(names, no_percent=no_percent) == made
 
 
@@ -83,6 +83,8 @@ def test_a_clean_name_stays(names: list[str]) -> None:
         ("", "unnamed"),
         ("..", "unnamed"),
         (".hidden", ".hidden"),
+        ("a\u2028\ufffeb.tif", "ab.tif"),
+        ("\ue000 \U0001fae9.tif", "\ue000 \U0001fae9.tif"),
     ],
 )
 def test_what_becomes_of_a_name(name: str, archived: str) -> None:

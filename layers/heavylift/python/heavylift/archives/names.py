@@ -21,7 +21,8 @@ _REFUSED = re.compile(r'[<>:"|?*]')
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     name + digit for name in ("com", "lpt") for digit in "0123456789¹²³"
 }
-_DROPPED = frozenset({"Cc", "Cf", "Cs", "Cn", "Co"})
+# Controls, formats, halves of surrogates, and what some readers of manifests take for the end of a line.
+_DROPPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def _fitted(text: str, bytes_max: int, tail: str = "") -> str:
@@ -33,10 +34,15 @@ def _fitted(text: str, bytes_max: int, tail: str = "") -> str:
     return stem.encode()[: bytes_max - len(end.encode())].decode("utf-8", "ignore").rstrip(" .") + end
 
 
+def _is_no_character(c: str) -> bool:
+    """Code points that will never be characters (Unicode 23.7); others that Python does not know yet are kept."""
+    return ord(c) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(c) <= 0xFDEF
+
+
 def segment(text: str) -> str:
     """One step of a path as it may be archived; "" when nothing of it is left."""
     if not text.isascii() or not text.isprintable():
-        text = "".join(c for c in text if unicodedata.category(c) not in _DROPPED)
+        text = "".join(c for c in text if unicodedata.category(c) not in _DROPPED and not _is_no_character(c))
         text = unicodedata.normalize("NFC", text)
     text = _REFUSED.sub("_", text).rstrip(" .")
     if not text.strip():
