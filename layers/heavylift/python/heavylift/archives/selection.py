@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from heavylift import items, keys, records
+from heavylift import items, records
 from heavylift.archives.entries import Entry, Missing
 from heavylift.archives.members import Members
 from heavylift.archives.requests import Request
@@ -143,7 +143,7 @@ def _judged(tenant: str, item: Mapping[str, Any]) -> Entry | Missing:
         path=path,
         size=record.size,
         created_at=record.created_at,
-        key=keys.store(record.tenant, record.file_id),
+        key=record.content_key,
         etag=record.store_etag or "",
         version_id=record.store_version_id,
         crc32=checksums.get("crc32"),
