@@ -154,7 +154,9 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     _add_patience(archive)
 
     studies = add("studies", _studies, "list DICOM studies")
-    studies.add_argument("--batch", metavar="ID")
+    studies.add_argument("--batch", metavar="ID", help="those to which files of this batch belong")
+    for name, words in STUDY_FILTERS.items():
+        studies.add_argument(f"--{name}", metavar=words[0], help=words[1])
 
     validate = add("validate", _validate, "validate a table on this machine, without a server", api=False)
     validate.add_argument("file", metavar="FILE")
@@ -353,10 +355,25 @@ def _archive(args: argparse.Namespace) -> int:
     return WELL if well else NOT_WELL
 
 
+# Option -> its value's name, what it does, the attribute of QIDO-RS.
+STUDY_FILTERS = {
+    "patient-id": ("ID", "of this patient", "PatientID"),
+    "patient-name": ("NAME", "with wildcards: DOE*", "PatientName"),
+    "accession": ("NUMBER", "of this order", "AccessionNumber"),
+    "date": ("DATE", "yyyymmdd, or a range: 20240101-20240131", "StudyDate"),
+    "modality": ("CT", "with series of this modality", "ModalitiesInStudy"),
+    "limit": ("N", "at most so many", "limit"),
+}
+
+
 def _studies(args: argparse.Namespace) -> int:
+    given = {what[2]: getattr(args, name.replace("-", "_")) for name, what in STUDY_FILTERS.items()}
+    filters = {name: value for name, value in given.items() if value is not None}
+    if args.batch is not None and filters:
+        raise UsageError("studies wants --batch or filters, not both")
     with _client(args) as client:
-        body = client.studies(batch_id=args.batch)
-    _tell(args, body, json.dumps(body, indent=2).splitlines())
+        body = client.studies(batch_id=args.batch, **filters)
+    _tell(args, body, show.studies(body))
     return WELL
 
 

@@ -371,7 +371,13 @@ class Client:
     def studies(self, *, batch_id: str | None = None, **filters: str | None) -> Any:
         """DICOM studies: QIDO-RS over all, or those of one batch."""
         if batch_id is not None:
-            return self._api.call("GET", f"/v1/batches/{segment(batch_id)}/studies").body
+            path, found, token = f"/v1/batches/{segment(batch_id)}/studies", [], None
+            while True:
+                page = self._body("GET", path, query={"limit": PAGE_MAX, "next_token": token})
+                found += page.get("items") or ()
+                token = page.get("next_token")
+                if not token:
+                    return {"items": found, "next_token": None}
         return self._api.call("GET", "/v1/dicomweb/studies", query=filters).body
 
     # archives

@@ -115,6 +115,40 @@ def facts(body: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def studies(body: Any) -> list[str]:
+    """Studies, a line each: those of a batch ({"items"}), or QIDO-RS's DICOM JSON (PS3.18 F)."""
+    found = body.get("items") or () if isinstance(body, Mapping) else body or ()
+    return [_study(_of_qido(one) if "0020000D" in one else one) for one in found]
+
+
+def _study(one: Mapping[str, Any]) -> str:
+    cells = [
+        f"{one.get('study_date') or '-':8}",
+        f"{','.join(one.get('modalities') or ()) or '-':8}",
+        f"{one.get('series', 0):>4} series",
+        f"{one.get('instances', 0):>6} instances",
+        str(one.get("study_uid")),
+    ]
+    cells += [printable(str(one[name]), NAME_WIDTH) for name in ("patient_name", "description") if one.get(name)]
+    return "  ".join(cells)
+
+
+def _of_qido(found: Mapping[str, Any]) -> dict[str, Any]:
+    def value(tag: str) -> Any:
+        return (found.get(tag, {}).get("Value") or [None])[0]
+
+    name = value("00100010")
+    return {
+        "study_uid": value("0020000D"),
+        "study_date": value("00080020"),
+        "modalities": found.get("00080061", {}).get("Value") or (),
+        "series": value("00201206") or 0,
+        "instances": value("00201208") or 0,
+        "patient_name": name.get("Alphabetic") if isinstance(name, Mapping) else None,
+        "description": value("00081030"),
+    }
+
+
 def table(items: Iterable[Mapping[str, Any]]) -> list[str]:
     """A list of files, a line each."""
     lines = []

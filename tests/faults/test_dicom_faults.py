@@ -261,3 +261,33 @@ def meanwhile(number: int, world: World) -> Around:
         return run()
 
     return around
+
+
+def test_a_file_that_kills_its_function_ends_failed_and_alone(worlds: Worlds) -> None:
+    """Whoever reads it dies. The nine others are stored all the same, and the batch ends."""
+    world = worlds()
+    client = sent(world, folder(1, 1, 10))
+    poison = client.key(4)
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        if call.operation == "get_object" and call.arguments["Key"] == poison:
+            raise Killed("out of memory")
+        return run()
+
+    world.gate.restart(around)
+    pump(world, go_on=True)
+    for _ in range(12):
+        world.clock.advance(3_600)
+        world.sweep()
+        pump(world, go_on=True)
+        if client.look()["final"]:
+            break
+
+    lines = client.verdicts()
+    assert (lines[4]["verdict"], lines[4]["code"]) == ("failed", "attempts_exhausted")
+    assert {line["verdict"] for n, line in lines.items() if n != 4} == {"completed"}
+    view = client.look()
+    assert (view["status"], view["succeeded"], view["failed"]) == ("completed_with_errors", 9, 1)
+    found = studies.read("acme", f"{ROOT}.1")
+    assert found is not None
+    assert found.instances == 9
