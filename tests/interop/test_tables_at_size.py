@@ -103,7 +103,7 @@ def test_a_hundred_at_once_have_their_own_reports(tmp_path: Path) -> None:
     """Of a megabyte each, with sandboxes killed now and then."""
     with running_stack(env={"HEAVYLIFT_TIME_SCALE": "30"}) as stack:
         stack.faults({"functions": {"validate": {"kill": 0.05, "kill_after_ms": 300}}})
-        compare(stack, tmp_path, 100, 15_000, 100)
+        compare(stack, tmp_path, 100, 15_000, 64)
 
 
 def ten_gigabytes(path: Path, kind: str) -> int:

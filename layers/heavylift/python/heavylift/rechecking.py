@@ -76,8 +76,7 @@ def _claim(record: FileRecord, delivery: Delivery) -> FileRecord | None:
 def _report(record: FileRecord, delivery: Delivery) -> Mapping[str, Any]:
     """What the record keeps of the new report. As ``checking.check``."""
     bucket, key = settings().store_bucket, keys.store(record.tenant, record.file_id)
-    # A key of the store is written once: its ETag pins the bytes, and reading a version would be another permission.
-    source = s3.ObjectSource(bucket, key, record.size, record.store_etag or "")
+    source = s3.ObjectSource(bucket, key, record.size, record.store_etag or "", record.store_version_id)
     accepted = Accepted(record.kind, record.format or "Unknown", record.media_type or "application/octet-stream")
     rules = file_rules.parsed(record)
     try:
