@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
+from heavylift.archives import selection
+from heavylift.archives.entries import Entry
+from heavylift.archives.requests import Request
 from heavylift.dicom import index, studies
 from heavylift.dicom.studies import Filter
+from heavylift.errors import ContentError
 from heavylift.settings import settings
 from heavylift_local.tables import units
 from infra import topology
@@ -559,3 +563,19 @@ def test_a_cold_start_loads_no_decoder() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+def test_a_study_is_selected_for_an_archive(world: World) -> None:
+    """Its files series by series in their order, from two batches; nothing of another study, no duplicate."""
+    sent(
+        world, {1: ("c", dicom(1, 1, 3)), 2: ("a", dicom(1, 1, 1)), 3: ("x", dicom(2, 1, 1)), 4: ("a2", dicom(1, 1, 1))}
+    )
+    pump(world)
+    sent(world, {1: ("d", dicom(1, 2, 1)), 2: ("b", dicom(1, 1, 2))})
+    pump(world)
+    found = list(selection.select("acme", Request(name="x", package="plain", on_missing="fail", study_uid=STUDY), {}))
+
+    assert [one.path for one in found] == ["a", "b", "c", "d"]
+    assert all(isinstance(one, Entry) and one.key.startswith("dicom/acme/") for one in found)
+    with pytest.raises(ContentError, match="not_found"):
+        list(selection.select("acme", Request(name="x", package="plain", on_missing="fail", study_uid="9.9"), {}))

@@ -1,7 +1,7 @@
 """Which files a request means, and what their records say. I/O: reads of the table only.
 
 Records are read a hundred at a time, strongly consistent and without the attributes that no package needs, so that
-memory does not grow with their number.
+memory does not grow with their number. Of a study the instances of one series are held.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from heavylift.archives.entries import Entry, Missing
 from heavylift.archives.members import Members
 from heavylift.archives.requests import Request
 from heavylift.batches import marks, store
+from heavylift.dicom import index, prebuilt
 from heavylift.errors import ContentError
 from heavylift.ids import member_id
 from heavylift.limits import ARCHIVE_FILES_MAX
@@ -67,7 +68,7 @@ def select(tenant: str, request: Request, left_out: Mapping[str, str]) -> Found:
     elif request.logical_id:
         found = _of_document(tenant, request.logical_id)
     else:
-        raise ContentError("not_found", "There is no study with this id: nothing here reads DICOM yet.")
+        found = _of_study(tenant, request.study_uid or "")
     for count, one in enumerate(found):
         if count >= ARCHIVE_FILES_MAX:
             raise ContentError("too_many_files", f"An archive has at most {ARCHIVE_FILES_MAX} files.")
@@ -124,6 +125,18 @@ def _of_document(tenant: str, logical_id: str) -> Found:
             break
     if empty:
         raise ContentError("not_found", "There is no file of this document.")
+
+
+def _of_study(tenant: str, study_uid: str) -> Found:
+    """The files of a study's instances, series by series, each in the order in which viewers show it."""
+    _, series = index.read_study(tenant, study_uid)
+    empty = True
+    for one in sorted(series, key=lambda one: (one.number is None, one.number or 0, one.series_uid)):
+        instances = prebuilt.in_order(list(index.instances_of(tenant, study_uid, one.series_uid)))
+        empty = empty and not instances
+        yield from _of_ids(tenant, [instance.file_id for instance in instances])
+    if empty:
+        raise ContentError("not_found", "There is no study with this id.")
 
 
 def _records(tenant: str, file_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
