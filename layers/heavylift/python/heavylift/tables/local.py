@@ -15,7 +15,7 @@ from heavylift.tables.rules import FORMATS, Rules, parse_rules
 from heavylift.tables.run import Run
 from heavylift.tables.unpacking import Unpackable, unpack
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 18  # a block of the pass: nothing is cut again
 # What is called a table or text is read as such where its bytes are not known for certain to be something else.
 _UNSURE: Final = frozenset({"Unknown", "SVG", "HTML", "Script"})
 Progress = Callable[[int], object]
