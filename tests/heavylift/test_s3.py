@@ -34,9 +34,12 @@ def test_ranges(world: World, offset: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
-def test_broken_bodies_are_read_on(world: World, times: int) -> None:
-    """A body that breaks is asked for again, up to four times; then it is the world's fault. All is counted."""
+def test_broken_bodies_are_read_on(world: World, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that breaks is asked for again, up to four times, each time after a longer wait at most; then it is the
+    world's fault. All is counted."""
     reader = source(world)
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
     left = iter(range(times))
 
     class Broken:
@@ -53,6 +56,8 @@ def test_broken_bodies_are_read_on(world: World, times: int) -> None:
     else:
         with pytest.raises(TransientError, match="0 of 50 bytes at 10"):
             reader.read(10, 50)
+    assert len(waits) == min(times, 3)
+    assert all(0 <= wait <= s3.READ_BACKOFF_S * 2**number for number, wait in enumerate(waits, start=1))
 
 
 def test_short_bodies_are_continued(world: World) -> None:

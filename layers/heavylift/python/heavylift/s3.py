@@ -6,7 +6,9 @@ have their own names below; anything else is ours and passes through as botocore
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -19,6 +21,7 @@ from heavylift.limits import MIB
 
 SMALL_OBJECT_MAX = 4 * MIB  # what we read whole are documents of our own: manifests, audit events
 READ_TRIES = 4  # of one range; each starts where the broken answer ended
+READ_BACKOFF_S = 0.1  # botocore waits by itself where S3 refuses; this is for answers that break off
 
 
 class NoSuchUpload(Exception):
@@ -148,7 +151,9 @@ class ObjectSource:
         pieces: list[bytes] = []
         got = 0
         failure: Exception | None = None
-        for _ in range(READ_TRIES):
+        for attempt in range(READ_TRIES):
+            if attempt:  # full jitter: what broke one of twelve connections may have broken them all
+                time.sleep(random.uniform(0, READ_BACKOFF_S * 2**attempt))
             try:
                 piece = self._get(offset + got, length - got)
             except (BotoCoreError, OSError) as error:
