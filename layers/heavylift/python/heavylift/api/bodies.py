@@ -195,10 +195,20 @@ class BatchEndBody(Body):
 class ArchiveBody(Body):
     """Exactly one of the first four; ``archives.requests`` says so in words."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": kind}}}
+                for name, kind in (
+                    ("file_ids", "array"), ("batch_id", "string"), ("logical_id", "string"), ("study_uid", "string")
+                )
+            ]
+        }
+    )  # fmt: skip
     file_ids: Annotated[list[FileId], Field(min_length=1, max_length=ARCHIVE_FILES_MAX)] | None = None
     batch_id: Annotated[str, StringConstraints(pattern=rf"^{ULID_PATTERN.pattern}$")] | None = None
     logical_id: Name | None = None
-    study_uid: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    study_uid: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)] | None = None
     name: Name | None = None
     package: Literal["plain", "bagit"] | None = None
     on_missing: Literal["fail", "skip"] | None = None
