@@ -17,7 +17,7 @@ import pytest
 from heavylift import items
 from heavylift.archives import jobs
 from heavylift.archives.jobs import ArchiveStatus
-from tests.doubles import events
+from tests.doubles import dicom, events
 from tests.doubles.archives import ask, check_clean, derived, drop, job_of, look, made, opened, stored
 from tests.doubles.batches import BatchClient
 from tests.doubles.gate import Call, Killed, kill_after, kill_before
@@ -136,6 +136,30 @@ def test_an_archive_of_a_batch(world: World) -> None:
     assert rows(archive, f"{client.batch_id}_missing.csv")[0]["reason"] == "not_received"
 
 
+@pytest.mark.parametrize("package", ["plain", "bagit"])
+def test_an_archive_of_a_study(world: World, package: str) -> None:
+    """By series and instance, whatever order they came in; a file that is there twice is in it once."""
+    files = dicom.folder(2, 2, 3)
+    files = dict(enumerate([*list(files.values())[::-1], files[1]], start=1))
+    client = dicom.sent(world, files)
+    dicom.pump(world)
+    client.complete()
+    _, listed = world.call("sessions", "GET", "/v1/batches/{id}/studies", path={"id": client.batch_id})
+    uid = next(one["study_uid"] for one in listed["items"] if one["study_uid"].endswith(".1"))
+    status, asked = ask(world, study_uid=uid, package=package)
+    assert (status, asked["name"]) == (202, f"{uid}.zip")
+    dicom.pump(world)
+    body = look(world, asked["archive_id"])
+    assert (body["status"], body["missing"]) == ("completed", 0), body
+    archive = opened(world, asked["archive_id"])
+    start = f"{uid}/data/objects/" if package == "bagit" else ""
+    assert [archive.read(name) for name in archive.namelist()[:6]] == [
+        dicom.dicom(1, series, number) for series in (1, 2) for number in (1, 2, 3)
+    ]
+    assert all(name.startswith(start) for name in archive.namelist()[:6])
+    check_clean(world)
+
+
 def test_what_can_be_said_at_once(world: World, ids: list[str]) -> None:
     """Unknown files, another tenant's, files that are not stored, documents and studies that nobody knows."""
     waiting = world.initiate("late.txt", a_text(5))
@@ -147,6 +171,7 @@ def test_what_can_be_said_at_once(world: World, ids: list[str]) -> None:
         ({"logical_id": "nobody"}, 404, "not_found"),
         ({"batch_id": UNKNOWN}, 404, "not_found"),
         ({"study_uid": "1.2.840.1"}, 404, "not_found"),
+        ({"study_uid": "1#2"}, 422, "invalid_body"),
         ({}, 422, "invalid_body"),
         ({"file_ids": ids, "logical_id": "scan"}, 422, "invalid_body"),
         ({"file_ids": []}, 422, "invalid_body"),

@@ -50,6 +50,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"file_ids": [ID, 7]}, r"file_ids\[1\]"),
     ({"file_ids": [ID] * (ARCHIVE_FILES_MAX + 1)}, "at most"),
     ({"batch_id": "x"}, "batch"),
+    ({"study_uid": "1.2#x"}, "study_uid"),
+    ({"study_uid": "1." * 40 + "1"}, "study_uid"),
     ({"logical_id": ""}, "logical_id"),
     ({"logical_id": 7}, "logical_id"),
     ({"logical_id": "a", "package": "zip"}, "package"),

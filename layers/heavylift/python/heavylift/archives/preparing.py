@@ -117,7 +117,7 @@ def prepare(job: ArchiveJob, seconds_left: Callable[[], float]) -> ArchiveJob:
             request.package,
             _Entries(spool, learnt),
             missing,
-            label=request.logical_id or request.batch_id,
+            label=request.logical_id or request.batch_id or request.study_uid,
             store_bucket=settings().store_bucket,
             open_sink=open_sink,
         )

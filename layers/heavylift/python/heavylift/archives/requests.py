@@ -13,6 +13,7 @@ be is the key's tenant, so a request can never reach another tenant's bytes or a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ BYTES_MAX = 8 * 1024 * 1024  # 100 000 ids of a batch's files are 3.6 MB
 SELECTORS = ("file_ids", "batch_id", "logical_id", "study_uid")
 PACKAGES = ("plain", "bagit")
 ON_MISSING = ("fail", "skip")
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")  # DICOM PS3.5, section 9.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def made(fields: Mapping[str, Any]) -> Request:
         raise _wrong(f"{selector} is a text of 1 to {NAME_LENGTH_MAX} characters.")
     elif selector == "batch_id" and not is_ulid(value):
         raise _wrong("batch_id is no batch's id.")
+    elif selector == "study_uid" and not _UID.fullmatch(value):
+        raise _wrong("study_uid is no UID: numbers with dots between them, 64 characters at most.")
     elif selector == "logical_id":
         value = logical_key(value)
     name = fields.get("name")
@@ -139,7 +143,7 @@ def encode(request: Request) -> bytes:
 
 def download_name(request: Request, archive_id: str, label: str | None = None) -> str:
     """What the download is called: as asked for, else after what it holds; always with its extension."""
-    name = request.name or label or request.logical_id or request.batch_id or archive_id
+    name = request.name or label or request.logical_id or request.batch_id or request.study_uid or archive_id
     return name if name.lower().endswith(".zip") else f"{name}.zip"
 
 
