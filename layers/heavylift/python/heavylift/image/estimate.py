@@ -110,5 +110,6 @@ def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, chunk
             band += NUMPY_BYTES + LZW_BYTES
         band += pixel * -(-picture.width // shrink.across) * -(-shrink.band_rows // shrink.down)
     if not by_pillow(picture):  # as numbers and as pictures, and once more where an average is taken
-        band += NUMPY_BYTES + 3 * stored + 4 * pixels * channels(picture)
+        decoded = pixels * picture.samples_together * picture.bits // 8
+        band += NUMPY_BYTES + 3 * decoded + 4 * pixels * channels(picture)
     return int((BASE_BYTES + kept + band + chunks.held_bytes) * HEADROOM)

@@ -86,6 +86,17 @@ def encode(image: Image.Image, quality: int) -> bytes:
     return out.getvalue()
 
 
+def profile_fits(mode: str, icc_profile: bytes) -> bool:
+    """Whether the profile can be read and is of pictures of this mode (I and F are grey when they are shown)."""
+    mode = "L" if mode in ("I", "F") else mode
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return False
+    return True
+
+
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     """The picture in sRGB (mode RGB), or grey (mode L). A profile that does not fit is left out."""
     if icc_profile and image.mode in ("L", "RGB", "CMYK", "LAB"):

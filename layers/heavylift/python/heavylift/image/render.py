@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MIB: Final = 1 << 20
 HEAD_BYTES: Final = 65_536
+# The directories of a pyramid lie between its levels: one block of this size holds a directory and its values.
+DIRECTORY_BLOCK_BYTES: Final = 8_192
 # Address space that is mapped but not used: Pillow's libraries and the C library, measured 190 MiB, rounded up.
 LIBRARIES_BYTES: Final = 512 * MIB
 _PR_SET_PDEATHSIG: Final = 1
@@ -104,7 +106,7 @@ class Renderer:
             head = {"size": thumbnail.size, "width": thumbnail.width, "height": thumbnail.height}
             self._channel.send_thumbnail(head, thumbnail.jpeg)
 
-    def _fetch(self) -> ReadAhead:
+    def _fetch(self, block_bytes: int = HEAD_BYTES) -> ReadAhead:
         """Small reads, their blocks shared; the object's head is read once for all of them."""
 
         def fetch(offset: int, length: int) -> bytes:
@@ -115,7 +117,7 @@ class Renderer:
                 self._head = data
             return data
 
-        return ReadAhead(fetch, self._size, head_bytes=HEAD_BYTES, blocks_max=16)
+        return ReadAhead(fetch, self._size, head_bytes=HEAD_BYTES, block_bytes=block_bytes, blocks_max=64)
 
     def _announce(self, facts: ImageFacts, decision: Decision) -> None:
         self._channel.send_json(b"F", {"facts": asdict(facts), "decision": asdict(decision)})
@@ -130,7 +132,7 @@ class Renderer:
     # --- TIFF
 
     def _tiff(self) -> list[Encoded]:
-        fetch = self._fetch()
+        fetch = self._fetch(DIRECTORY_BLOCK_BYTES)
         size = self._size
         structure: TiffStructure = drive(read_tiff(self._detection, size), fetch)
         main, self.flaw = structure.main, structure.flaw
@@ -164,7 +166,7 @@ class Renderer:
             self._check_time(level, shrink, chunks)
         self._announce(facts, decision)
         try:
-            return self._bands(facts, level, chunks, shrink, out)
+            return self._bands(facts, decision, level, chunks, shrink, fetch)
         except ContentError as error:
             if error.code != "unsupported_feature" or facts.estimated_memory_bytes > self._budget:
                 raise
@@ -191,19 +193,28 @@ class Renderer:
         return self._pause_s is not None and time.monotonic() - self._started > self._pause_s
 
     def _bands(
-        self, facts: ImageFacts, level: Picture, chunks: Chunks, shrink: Shrink, out: tuple[int, int]
+        self,
+        facts: ImageFacts,
+        decision: Decision,
+        level: Picture,
+        chunks: Chunks,
+        shrink: Shrink,
+        fetch: ReadAhead,
     ) -> list[Encoded]:
-        from heavylift.image.finish import finish
+        from heavylift.image.finish import finish, profile_fits
         from heavylift.tiff.reducer import reduce_tiff
 
         options = self._options
-        fetch = self._fetch()
+        out = fit_within(level.width, level.height, self._edge)
         icc_profile = drive(read_icc_profile(level.ifd, self._size), fetch)
         limits = drive(_sample_limits(level, self._size), fetch)
         checkpoint, self._checkpoint = self._checkpoint, None
         image = reduce_tiff(
             self._channel, level, chunks, shrink, out, limits=limits, checkpoint=checkpoint, pause=self._pause
         )
+        if icc_profile and not profile_fits(image.mode, icc_profile):
+            icc_profile, note = None, "its colour profile cannot be used and is left out"
+            self._announce(facts, replace(decision, reason=f"{decision.reason}; {note}"))
         return finish(
             image,
             full_size=(facts.width, facts.height),
