@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from heavylift_client import Client
@@ -18,6 +19,7 @@ from tests.doubles.dicom import DS_STORE, ROOT, dicom, zipped
 from tests.interop.conftest import Desk
 
 pytestmark = pytest.mark.xdist_group("stack")
+PEAK_BYTES_MAX = 112 << 20  # of 512 MB; 85 MB measured, whatever the number of files
 
 
 def write_folder(root: Path, studies: int, series: int, instances: int, *, edge: int = 16) -> Path:
@@ -44,6 +46,19 @@ def studies_of(desk: Desk, batch_id: str) -> dict[str, int]:
     return {one["study_uid"]: one["instances"] for one in answer["items"]}
 
 
+def peak_of(stack: RunningStack) -> int:
+    """The highest VmHWM of dicom_ingest's sandboxes, read from outside."""
+    peak = 0
+    for process in psutil.Process(stack.pids["up"]).children(recursive=True):
+        try:
+            if process.environ().get("AWS_LAMBDA_FUNCTION_NAME") == "dicom_ingest":
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+        except (psutil.Error, OSError, IndexError):
+            continue  # it ended meanwhile
+    return peak
+
+
 def test_a_folder_becomes_studies(desk: Desk, tmp_path: Path) -> None:
     """Sixty files and what lies beside them, with a ZIP of a further series."""
     root = write_folder(tmp_path / "disc", 2, 2, 15)
@@ -68,6 +83,7 @@ def test_a_folder_becomes_studies(desk: Desk, tmp_path: Path) -> None:
     assert record["checksums"]["sha256_proven"] is True
     link = desk.call("GET", f"/v1/files/{first['file_id']}/content?redirect=false")["url"]
     assert f"/dicom/{desk.tenant}/" in link
+    assert 0 < peak_of(desk.stack) <= PEAK_BYTES_MAX
 
 
 @contextmanager
