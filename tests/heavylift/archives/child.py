@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from heavylift.s3 import Traffic
 from heavylift.telemetry import memory_peak_bytes
 
 PLACE = Workplace("derived", "work/t/01ARZ3NDEKTSV4RRFFQ69G5FAV/")
+
+
+def seconds_until(ends: float) -> float:
+    return ends - time.monotonic()
 
 
 def main(document: dict[str, Any]) -> dict[str, Any]:
@@ -43,11 +48,10 @@ def main(document: dict[str, Any]) -> dict[str, Any]:
     traffic, started, slices = Traffic(), time.monotonic(), 0
     while True:
         slices += 1
-        end = time.monotonic() + float(document.get("seconds", 250))
+        ends = time.monotonic() + float(document.get("seconds", 250))
         job = Construction("derived", document["key"], PLACE, upload[-1] if upload else None)
-        outcome = build(
-            job, members, journal, traffic, lambda end=end: end - time.monotonic(), Params(**document.get("params", {}))
-        )
+        left = partial(seconds_until, ends)
+        outcome = build(job, members, journal, traffic, left, Params(**document.get("params", {})))
         if not isinstance(outcome, Continue):
             break
     return {
