@@ -1,8 +1,9 @@
 """The header path against pydicom with specific tags, from memory, over the same files in the same process.
 
-    ours      heavylift.dicom.header.scan: the index attributes decoded, the pixels found, the file's end proven
-    read      pydicom.dcmread(BytesIO, stop_before_pixels=True, specific_tags=the same), nothing looked at afterwards
-    looked    the same, and each attribute's value taken as text, which is when pydicom decodes it
+    ours          heavylift.dicom.header.scan: the UIDs checked, the pixels found, the file's end proven
+    ours looked   the same, and each attribute of the index taken as text or number, decoded by its character set
+    read          pydicom.dcmread(BytesIO, stop_before_pixels=True, specific_tags=the same), nothing looked at
+    looked        the same, and each attribute's value taken as text, which is when pydicom decodes it
 
 Files: those with pixel data that ship with pydicom, and a made CT of 250 elements and 137 KB. Processor time in
 microseconds a file, least of the rounds, rounds interleaved. One JSON line a file, one with the ratios of the sums.
@@ -28,7 +29,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from heavylift.dicom.header import INDEX_TAGS, scan
+from heavylift.dicom.header import INDEX_TAGS, Header, scan
 from heavylift.errors import ContentError
 
 BAR = 4.0
@@ -79,8 +80,16 @@ def files() -> dict[str, bytes]:
     return found
 
 
-def ours(data: bytes):  # type: ignore[no-untyped-def]
+def ours(data: bytes) -> Header:
     return scan(lambda offset, length: data[offset : offset + length], len(data))
+
+
+ATTRIBUTES = [name for name in vars(Header) if name.islower() and not name.startswith("_")]
+
+
+def ours_looked(data: bytes) -> list[object]:
+    header = ours(data)
+    return [getattr(header, name) for name in ATTRIBUTES]
 
 
 def read(data: bytes) -> Dataset:
@@ -106,8 +115,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    sums = {"ours": 0.0, "read": 0.0, "looked": 0.0}
-    works: dict[str, Callable[[bytes], object]] = {"ours": ours, "read": read, "looked": looked}
+    works: dict[str, Callable[[bytes], object]] = {
+        "ours": ours,
+        "ours_looked": ours_looked,
+        "read": read,
+        "looked": looked,
+    }
+    sums = dict.fromkeys(works, 0.0)
     lowest = float("inf")
     for name, data in files().items():
         rounds = [
@@ -124,10 +138,10 @@ def main() -> None:
             {
                 "bench": "dicom_header",
                 "read_over_ours": round(ratio, 2),
-                "looked_over_ours": round(sums["looked"] / sums["ours"], 2),
+                "looked_over_ours_looked": round(sums["looked"] / sums["ours_looked"], 2),
                 "lowest_file": round(lowest, 2),
                 "bar": BAR,
-                "met": ratio >= BAR,
+                "met": min(ratio, sums["looked"] / sums["ours_looked"]) >= BAR,
                 "python": platform.python_version(),
                 "machine": f"{os.cpu_count()} x {platform.machine()}",
             }

@@ -96,7 +96,7 @@ def our_value(tag: int, values: dict[int, bytes], texts: dict[int, str], little:
         raw = values.get(tag, b"")
         parts = [int.from_bytes(raw[at : at + 2], "little" if little else "big") for at in range(0, len(raw), 2)]
         return "\\".join(map(str, parts))
-    text = texts.get(tag, "")
+    text = texts[tag] if tag in texts else values.get(tag, b"").decode("latin-1").strip(" \0")
     if dictionary_VR(tag) == "PN":
         text = text.rstrip("=")
     return "\\".join(part.strip(BLANKS) for part in text.split("\\"))

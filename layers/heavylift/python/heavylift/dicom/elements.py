@@ -204,16 +204,19 @@ def _walk_top(
         # Beyond the window struct raises; catching that is cheaper than asking before every element.
         try:
             if explicit:
-                here, vr, length = one(data, p)
+                raw, vr, length = one(data, p)
                 if vr in short_vrs:
                     value = p + 8
+                    if raw not in known:
+                        p = value + length
+                        continue
                 elif vr in long_vrs:
                     length = long_length(data, p + 8)[0]
                     value = p + 12
                 else:
                     value, length = _unknown_vr(data, p, vr, length, encoding, hand, result)
             else:
-                here, length = two(data, p)
+                raw, length = two(data, p)
                 value = p + 8
         except struct.error:
             result.last_tag = encoding.raw(raw)
@@ -224,7 +227,6 @@ def _walk_top(
             data, base = hand.data, hand.base
             p = 0
             continue
-        raw = here
         if raw in known:
             tag = known[raw]
             if tag >= FIRST_PIXEL_TAG:

@@ -83,13 +83,17 @@ _COMPLETE_AFTER: Final = 0x00280103  # beyond this tag nothing is missing that t
 
 
 class _Text:
-    """An attribute of Header: a value as text."""
+    """An attribute of Header: a value as text, without its padding."""
 
     def __init__(self, tag: int) -> None:
         self._tag = tag
 
     def __get__(self, header: Header, owner: type) -> str:
-        return header.texts.get(self._tag, "")
+        text = header.texts.get(self._tag)
+        if text is not None:
+            return text
+        value = header.values.get(self._tag)
+        return value.decode("latin-1").strip(" \0") if value else ""
 
 
 class _Name(_Text):
@@ -117,7 +121,7 @@ class Header:
     a name's groups by "=". '' or None: absent, empty, or no number (then ``warnings`` says ``bad_number``).
     ``pixel_data`` None: there are none, or they begin beyond what was read (``complete`` False).
     ``preamble_kind``: see ``classify``; '' without a preamble. ``values``: the index attributes as stored, by tag;
-    ``texts``: those that are text; ``values`` has the Extended Offset Table too. ``encoding``: how the dataset's
+    it has the Extended Offset Table too. ``texts``: what a character set had to decode. ``encoding``: how the dataset's
     elements are written.
     """
 
@@ -584,22 +588,19 @@ def _check(walked: Walked, size_bytes: int) -> tuple[str, str, str, str]:
     return sop_class, instance, study, series
 
 
-_DEFAULT_CODECS: Final = (charsets.DEFAULT,)
-
-
-def texts_of(values: dict[int, bytes], warnings: set[str]) -> dict[int, str]:
-    """Every value that is text, without its padding. Nearly all are ASCII, whatever the character set."""
-    texts = [value for tag, value in values.items() if tag not in _BINARY_TAGS]
-    together = b"".join(texts)
+def texts_of(values: Mapping[int, bytes], warnings: set[str]) -> dict[int, str]:
+    """The values that a character set has to decode; {} where all text is ASCII, as nearly everywhere."""
+    together = b"".join([value for tag, value in values.items() if tag not in _BINARY_TAGS])
     if together.isascii() and b"\x1b" not in together:
-        return {tag: value.decode("latin-1").strip(" \0") for tag, value in values.items()}
+        return {}
     codecs, unknown = charsets.codecs_of(values.get(SPECIFIC_CHARACTER_SET, b"").strip(PADDING))
     if unknown:
         warnings.add("character_set_unknown")
     decoded = {}
-    for tag, value in values.items():
-        if tag not in _BINARY_TAGS:
-            text = charsets.decode(value.rstrip(b" \0"), codecs if tag in _FREE_TEXT_TAGS else _DEFAULT_CODECS)
+    for tag in _FREE_TEXT_TAGS:
+        value = values.get(tag)
+        if value:
+            text = charsets.decode(value.rstrip(b" \0"), codecs)
             if "\ufffd" in text:
                 warnings.add("undecodable_text")
             decoded[tag] = text.strip(" \0")
