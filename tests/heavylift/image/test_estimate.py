@@ -10,6 +10,7 @@ from heavylift.image.estimate import mode_bytes, whole_decode_bytes
 from heavylift.image.thumbnails import ThumbnailResult
 from tests.heavylift.image.cameras import heic, heic_of_ten_bits
 from tests.heavylift.image.pictures import saved, scene, thumbnails, tiff
+from tests.heavylift.image.test_headers import psd
 
 MIB = 1 << 20
 LARGE = np.tile(scene(1000, 800), (3, 4, 1))  # 4000 x 2400
@@ -46,6 +47,12 @@ def test_whole(format_name: str, options: dict[str, object]) -> None:
 def test_whole_jpeg_2000() -> None:
     """JPEG 2000, whose decoder takes four bytes a sample."""
     assert_estimate(thumbnails(saved(PICTURE.resize((1600, 1200)), "JPEG2000")))
+
+
+@pytest.mark.memory
+def test_whole_psd() -> None:
+    """Planes that become pixels."""
+    assert_estimate(thumbnails(psd(*PICTURE.size)[: -LARGE.size] + LARGE.transpose(2, 0, 1).tobytes()))
 
 
 @pytest.mark.memory

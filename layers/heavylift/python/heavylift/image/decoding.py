@@ -53,6 +53,8 @@ def complaint(what: str, error: BaseException, unknown: str = "unsupported_featu
     lowered = text.lower()
     if name == "UnidentifiedImageError":
         return ContentError(unknown, f"the decoder does not recognise this {what}")
+    if "security limit" in lowered:  # libheif's own
+        return ContentError("limit_exceeded", f"{what}: {text}")
     if "bomb" in name.lower():
         return ContentError("too_large_to_decode", f"{what}: {text}")
     if "truncated" in lowered or "not enough data" in lowered or isinstance(error, EOFError):

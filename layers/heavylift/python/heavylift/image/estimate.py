@@ -29,6 +29,7 @@ DECODER_BYTES: Final[dict[str, float]] = {
     "AVIF": 6.0,
     "HEIC": 5.0,
     "HEIF": 5.0,
+    "PSD": 1.2,
     "GIF": 1.5,
     "PNG": 0.1,
     "BMP": 0.1,

@@ -178,11 +178,11 @@ def _decode_heif(
         if primary.size != full_size:
             raise ContentError("corrupt", f"{format_name} of {full_size} decodes to {primary.size} pixels")
         # In slabs, so that the picture is not held once as libheif's and once as Pillow's.
-        picture = shrink_rows_of(memoryview(pixels), stride, full_size, mode, out)
+        picture = _shrink_in_memory(memoryview(pixels), stride, full_size, mode, out)
     return Whole(picture, full_size, mode, 1, _profile(icc_profile))
 
 
-def shrink_rows_of(
+def _shrink_in_memory(
     pixels: memoryview, stride: int, size: tuple[int, int], mode: str, out: tuple[int, int]
 ) -> Image.Image:
     """A picture at ``out`` pixels from rows of ``stride`` bytes in memory, a slab at a time."""
