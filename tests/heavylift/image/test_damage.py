@@ -111,6 +111,7 @@ def test_cut_tiffs_end_in_a_verdict(which: int) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("which", range(len(TIFFS)))
 def test_every_byte_of_the_head(which: int) -> None:
     """Through the child: each of the first 512 bytes changed, one at a time; a picture or a promised code."""
@@ -126,6 +127,7 @@ def test_every_byte_of_the_head(which: int) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", sorted(OTHERS))
 def test_every_twentieth_cut(name: str) -> None:
     """Through the child: cut at every 5 %: a verdict, or (where only the last bytes are gone) the whole picture."""

@@ -109,6 +109,7 @@ def test_a_preview_that_claims_too_much() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", [*raws.BUILDERS, "DNG without previews"])
 def test_every_truncation(name: str) -> None:
     """At every 5 %."""
@@ -118,6 +119,7 @@ def test_every_truncation(name: str) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", [*raws.BUILDERS, "DNG without previews"])
 def test_every_byte(name: str) -> None:
     """Each of the first 512 bytes changed."""
