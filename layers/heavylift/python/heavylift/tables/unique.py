@@ -54,6 +54,7 @@ class KeySet:
         slots[at] = number
         self._count += 1
         if self._count * 2 > len(slots):
+            del slots  # the table that is about to be replaced
             self._grow()
         return False
 
