@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from heavylift.tables import validate_file
 from tests.heavylift.tables.reading import report_of
@@ -86,6 +88,18 @@ def test_what_is_known_to_be_something_else_is_not_read(tmp_path: Path, what: st
     assert report["counts"] == {"type-mismatch": 1}
     assert what in report["errors"][0]["message"]
     assert (report["valid"], report["complete"], report["records"]) == (False, False, 0)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+@pytest.mark.parametrize("what", BINARY)
+def test_nor_is_what_is_packed(tmp_path: Path, what: str, pack: Any) -> None:
+    """The same for what is inside."""
+    (tmp_path / "a.csv.gz").write_bytes(pack(BINARY[what]))
+    report = validate_file(tmp_path / "a.csv.gz")
+
+    assert report["counts"] == {"type-mismatch": 1}
+    assert report["errors"][0]["message"].startswith("Inside the ")
+    assert what in report["errors"][0]["message"]
 
 
 def test_a_nul_makes_no_other_format(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from heavylift.errors import ContentError
 from heavylift.limits import REFUSED_MEDIA_TYPES, TypeRule, rule_for_extension, rule_for_format, rule_for_media_type
 from heavylift.records import FileRecord
 from heavylift.sniff import Detection
+from heavylift.tables.names import announced_by_name
 
 _PICTURES: Final = frozenset({"image", "raw"})
 _BINARY_KINDS: Final = frozenset({"image", "raw", "dicom"})
@@ -100,6 +101,10 @@ def contradiction(
     words = f"The file is announced by {said} as {expected}, but its content is {detection.format}."
     if expected in _BINARY_KINDS:
         return None if _same_family(expected, detection.kind) else words
+    inside = announced_by_name(record.name)[0]
+    if detection.format in _PACKED and inside is not None and detection.kind not in _TEXTUAL:
+        found = detection.inner or "binary data"
+        return f"The file is announced by its name as {inside} in {detection.format}, but inside is {found}."
     if detection.format in _UNSURE or expected is None:
         return None
     if expected in _TEXTUAL:

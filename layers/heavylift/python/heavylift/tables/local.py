@@ -80,6 +80,11 @@ def opened(
     if inside is None:
         file.seek(0)
         inside, more = unpacked_head(compression, iter(lambda: file.read(65_536), b""), size)
+    found = drive(detect(len(inside), name), lambda offset, length: inside[offset : offset + length])
+    if inside and found.format not in (*FORMATS, "XML", *_UNSURE):
+        words = f"Inside the {compression} is {found.format}, not a table, JSON or text."
+        plan = Plan(announced or "Text", compression, "utf-8", refused=("type-mismatch", words))
+        return Run(plan, rules, size), unpack(compression, blocks(), size)
     plan = plan_for(inside, more, name, announced, rules, compression)
     return Run(plan, rules, size), unpack(compression, blocks(), size)
 
