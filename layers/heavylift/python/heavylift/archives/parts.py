@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -98,29 +99,29 @@ class PartMaker:
     # --- pieces ---
 
     def _written(self, upload: Upload, number: int, start: int, end: int) -> PartInfo:
-        with self._held.taken(end - start):
-            data = self._bytes(start, end)
+        # Memory of its own, which goes back to the system with it: the heap would keep holes of such a size.
+        with self._held.taken(end - start), mmap.mmap(-1, end - start) as data:
+            with memoryview(data) as view:
+                self._fill_all(start, end, view)
             return transfer.write_part(upload, number, data, self.traffic)
 
-    def _bytes(self, start: int, end: int) -> bytearray:
-        """[start, end) of the archive, its members read by several threads at once."""
-        data = bytearray(end - start)
-        view = memoryview(data)
-        spans, lock, at = self.layout.spans(start, end), threading.Lock(), 0
+    def _fill_all(self, start: int, end: int, view: memoryview) -> None:
+        """[start, end) of the archive into ``view``, its members read by several threads at once."""
+        spans, lock, at, stopped = self.layout.spans(start, end), threading.Lock(), 0, threading.Event()
 
         def pull() -> None:
             nonlocal at
             while True:
                 with lock:
-                    span = next(spans, None)
+                    span = None if stopped.is_set() else next(spans, None)
                     if span is None:
                         return
-                    piece = view[at : at + span.length]
-                    at += span.length
-                if span.record:
-                    piece[:] = span.record
-                else:
-                    self._fill(span, piece)
+                    begins, at = at, at + span.length
+                with view[begins : begins + span.length] as piece:
+                    if span.record:
+                        piece[:] = span.record
+                    else:
+                        self._fill(span, piece)
 
         count = self.layout.member_at(end - 1) - self.layout.member_at(start) + 1
         pulling = [self._readers.submit(pull) for _ in range(min(READS_EACH, count))]
@@ -128,9 +129,10 @@ class PartMaker:
             for one in pulling:
                 one.result()
         finally:
+            stopped.set()
             for one in pulling:
                 one.cancel()
-        return data
+            wait([one for one in pulling if not one.cancelled()])  # nobody writes into it after this
 
     def _fill(self, span: Span, piece: memoryview) -> None:
         members, n = self.layout.members, span.n

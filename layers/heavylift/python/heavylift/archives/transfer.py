@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -117,8 +118,8 @@ def begin(bucket: str, key: str, traffic: Traffic, media_type: str = "applicatio
     return Upload(bucket, key, upload_id)
 
 
-def write_part(upload: Upload, number: int, data: bytes | bytearray, traffic: Traffic) -> PartInfo:
-    """A part by hand; S3 refuses it if it arrives changed. NoSuchUpload, TransientError."""
+def write_part(upload: Upload, number: int, data: mmap, traffic: Traffic) -> PartInfo:
+    """A part by hand, the whole of ``data``; S3 refuses it if it arrives changed. NoSuchUpload, TransientError."""
     check = crc.to_base64(zlib.crc32(data))
     traffic.add(requests=1, bytes_out=len(data))
     try:
