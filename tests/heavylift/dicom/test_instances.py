@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from heavylift import ddb_json
-from heavylift.dicom import instances
+from heavylift import ddb_json, records
+from heavylift.batches import members
+from heavylift.batches.manifest import Entry
+from heavylift.batches.model import Batch
+from heavylift.dicom import instances, settling, single, verdicts
 from heavylift.dicom.header import Header, scan
 from heavylift.dicom.instances import Identity, Instance, Series
+from heavylift.states import State
 from heavylift_local.tables.units import item_size
 from tests.doubles.dicom import dicom
 
@@ -124,3 +128,25 @@ def test_series_keys_are_told_from_others() -> None:
     assert instances.parse_series_key(instances.study_key("acme", "1.2")) is None
     assert instances.parse_series_key({"pk": "T#acme#B#x", "sk": "B"}) is None
     assert Series("1", "2", mark_seq=2, done_seq=1).dirty
+
+
+def test_the_verdict_of_a_stored_file_is_one_write_unit() -> None:
+    """Longest UIDs, all digests, a version, a path of a hundred letters: below 1 KB; nothing in lists of all files."""
+    batch = Batch("hospital-east", "01JD2Z3NDEKTSV4RRFFQ69G5FA", "dicom", 2_000, lane="dicom", user="u" * 36)
+    batch = replace(batch, created_at=1_763_596_800.123, expires_at=1_764_201_600.123, metadata={"ward": "x" * 500})
+    path = f"DISC/{'s' * 30}/{'t' * 40}/IM0000123.dcm"
+    entry = Entry(1_234, "IM0000123.dcm", 137_456, "ab" * 32, path)
+    known = {"sha256": "ab" * 32, "sha256_proven": True, "crc64nvme": CRC64}
+    record = replace(members.announced(batch, entry), checksums=known, etag="e" * 32)
+    instance = Instance(LONGEST, LONGEST, LONGEST, record.file_id, Identity(137_456, "e" * 32))
+    placed = settling.Placed(verdicts.stored(), instance, settling.Copied("f" * 32, "v" * 32, CRC32))
+    ended = single.verdict_of(record, placed, header_of(dicom()), 1_763_596_900.4567)
+    item = single.compact_item(replace(ended, bytes_read=65_536, requests=2))
+
+    assert item_size(ddb_json.encode_item(item)) <= 1_024
+    assert not {name for name in item if name.endswith(("_pk", "_sk"))}
+    again = records.from_item(stored(item))
+    assert again.status is State.COMPLETED
+    assert again.content_key == f"dicom/hospital-east/{record.file_id}"
+    assert again.relative_path == path
+    assert again.checksums["crc32"] == CRC32

@@ -32,6 +32,7 @@ from heavylift.work import INGEST, Claim
 
 NAME = INGEST.name
 _INDEXES = ("list", "status", "fingerprint", "logical")
+_OF_STAGING = ("etag", "staged_at", "user")  # of the bytes that are gone; and its batch knows whose it is
 
 
 # --- what both ways share ---
@@ -138,9 +139,8 @@ def compact_item(record: FileRecord) -> dict[str, Any]:
         if name in _KEPT or name not in _DEFAULTS or value != _DEFAULTS[name]
     }
     if record.stored and record.status is State.COMPLETED:
-        for name in _INDEXES:
-            item.pop(f"{name}_pk", None)
-            item.pop(f"{name}_sk", None)
+        for name in (*_OF_STAGING, *(f"{index}_{end}" for index in _INDEXES for end in ("pk", "sk"))):
+            item.pop(name, None)
     return item
 
 
