@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import zlib
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from heavylift import items
-from heavylift.archives import jobs
+from heavylift.archives import jobs, preparing
 from heavylift.archives.jobs import ArchiveStatus
 from tests.doubles import dicom, events
 from tests.doubles.archives import ask, check_clean, derived, drop, job_of, look, made, opened, stored
@@ -248,6 +249,43 @@ def test_digests_take_as_many_slices_as_they_need(world: World, monkeypatch: pyt
     assert body["status"] == "completed", body
     for file_id in files:
         assert reads.count(f"files/acme/{file_id}") == 2  # its digest, and its bytes into the archive
+
+
+@pytest.mark.parametrize("limit", ["preparing.DISK_BYTES_MAX", "entries.SPOOL_BYTES_MAX"])
+def test_metadata_that_are_too_many(world: World, ids: list[str], monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """The archive fails in words, and nothing is left."""
+    monkeypatch.setattr(f"heavylift.archives.{limit}", 10)
+    assert made(world, file_ids=ids)["failure"]["code"] == "too_much_metadata"
+    check_clean(world)
+
+
+def test_a_disk_that_is_full(world: World, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words; any other trouble of the disk is tried again."""
+    troubles = [errno.EIO, errno.ENOSPC]
+    plain = preparing.packages.make
+
+    def make(*given: Any, **more: Any) -> Any:
+        if troubles:
+            raise OSError(troubles.pop(0), "as told")
+        return plain(*given, **more)
+
+    monkeypatch.setattr(preparing.packages, "make", make)
+    failed = made(world, file_ids=ids)
+    assert (failed["failure"]["code"], troubles) == ("too_much_metadata", [])
+    assert made(world, file_ids=ids)["status"] == "completed"
+    check_clean(world)
+
+
+def test_what_is_made_may_be_large(world: World, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """METS, table and manifest as objects of their own instead of in the list: the same archive."""
+    first = made(world, file_ids=ids, package="bagit")
+    for key in derived(world, "archives/"):
+        del world.s3.buckets[DERIVED][key]
+    monkeypatch.setattr("heavylift.archives.preparing.INLINE_MAX", 10)
+    second = made(world, file_ids=ids, package="bagit")
+
+    assert (second["status"], second["crc32"], second["size"]) == ("completed", first["crc32"], first["size"])
+    check_clean(world)
 
 
 # --- requests as objects ---

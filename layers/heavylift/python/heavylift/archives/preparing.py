@@ -104,6 +104,15 @@ def prepare(job: ArchiveJob, seconds_left: Callable[[], float]) -> ArchiveJob:
     if job.list_key is not None:
         return job
     request = read_request(job.tenant, job.archive_id)
+    try:
+        return _prepared(job, request, seconds_left)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _too_much() from error
+        raise
+
+
+def _prepared(job: ArchiveJob, request: Request, seconds_left: Callable[[], float]) -> ArchiveJob:
     with ExitStack() as stack:
         spool = Spool(_scratch(stack))
         missing, learnt = _gather(job, request, spool, seconds_left)
@@ -272,12 +281,7 @@ class _FileSink:
             raise _too_much()
         self._digest.update(data)
         self._crc32 = zlib.crc32(data, self._crc32)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise _too_much() from error
-            raise
+        self._file.write(data)
 
     def close(self) -> Kept:
         found = (self._size, self._crc32, self._digest.hexdigest())
