@@ -22,14 +22,26 @@ from botocore.exceptions import ConnectionClosedError
 from heavylift.archives import selection
 from heavylift.archives.entries import Entry
 from heavylift.archives.requests import Request
-from heavylift.dicom import index, studies
+from heavylift.dicom import index, single, studies
 from heavylift.dicom.studies import Filter
 from heavylift.errors import ContentError
 from heavylift.settings import settings
 from heavylift_local.tables import units
 from infra import topology
 from tests.doubles import events
-from tests.doubles.dicom import DS_STORE, PATIENT, ROOT, DicomClient, dicom, folder, index_items, pump, sent, zipped
+from tests.doubles.dicom import (
+    DS_STORE,
+    PATIENT,
+    ROOT,
+    DicomClient,
+    dicom,
+    folder,
+    index_items,
+    pump,
+    sent,
+    upload,
+    zipped,
+)
 from tests.doubles.gate import Call
 from tests.doubles.s3 import crc32_base64
 from tests.doubles.world import DERIVED, STAGING, STORE, World, queue_url
@@ -593,3 +605,16 @@ def test_a_study_is_selected_for_an_archive(world: World) -> None:
     assert all(isinstance(one, Entry) and one.key.startswith("dicom/acme/") for one in found)
     with pytest.raises(ContentError, match="not_found"):
         list(selection.select("acme", Request(name="x", package="plain", on_missing="fail", study_uid="9.9"), {}))
+
+
+def test_a_file_above_its_types_limit_is_rejected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 GiB for DICOM; whoever sends more is told, and nothing is copied."""
+    monkeypatch.setattr(single, "_SIZE_MAX", 500)
+    file_id = upload(world, "large.dcm", dicom(1, 1, 1), kind="dicom")
+    pump(world)
+
+    record = world.record(file_id)
+    assert record.status.value == "rejected"
+    assert record.failure is not None
+    assert record.failure["code"] == "too_large_for_type"
+    assert store_keys(world) == set()

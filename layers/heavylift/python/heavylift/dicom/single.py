@@ -20,7 +20,7 @@ from heavylift.dicom.settling import Copied, Placed
 from heavylift.dicom.verdicts import Judged, Verdict
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
-from heavylift.limits import COPY_OBJECT_MAX
+from heavylift.limits import COPY_OBJECT_MAX, TYPES
 from heavylift.messages import Delivery
 from heavylift.promotion import Journal, OutOfTime, TargetConflict, promote
 from heavylift.records import FileRecord, lease_seconds
@@ -31,6 +31,7 @@ from heavylift.telemetry import count, logger, memory_peak_bytes
 from heavylift.work import INGEST, Claim
 
 NAME = INGEST.name
+_SIZE_MAX = next(rule.size_max for rule in TYPES if rule.kind == "dicom")
 _INDEXES = ("list", "status", "fingerprint", "logical")
 _OF_STAGING = ("etag", "staged_at", "user")  # of the bytes that are gone; and its batch knows whose it is
 
@@ -258,6 +259,12 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
             _resolve(record, Placed(verdicts.expanded(members_of)), {})
             expanding.forget_pieces(record, members_of)
         return
+    if record.size > _SIZE_MAX:
+        raise ContentError(
+            "too_large_for_type",
+            f"A DICOM file may have {_SIZE_MAX} bytes, this one has {record.size}.",
+            size=record.size,
+        )
     stage = {
         "bytes_in": source.traffic.bytes_in,
         "bytes_out": 0,
