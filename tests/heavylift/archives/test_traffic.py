@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Yard:
 
     endpoint: str
     folder: Path
+    pid: int
 
     @cached_property
     def s3(self) -> Any:
@@ -82,7 +84,7 @@ class Yard:
         path.write_text(json.dumps({"members": members, "key": KEY, **more}))
         return path
 
-    def start(self, document: Path) -> subprocess.Popen[str]:
+    def start(self, document: Path, stderr: int | None = None) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -92,7 +94,7 @@ class Yard:
             "MALLOC_ARENA_MAX": "2",
         }
         command = [sys.executable, "-m", "tests.heavylift.archives.child", str(document)]
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def run(self, members: list[list[Any]], **more: Any) -> dict[str, Any]:
         """What the worker says of itself, and what the server counted."""
@@ -117,7 +119,7 @@ class Yard:
 def running(folder: Path) -> Iterator[Yard]:
     process, port = testing.start_process(folder, buckets=[{"name": "store"}, {"name": "derived"}])
     try:
-        yield Yard(f"http://127.0.0.1:{port}", folder)
+        yield Yard(f"http://127.0.0.1:{port}", folder, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -200,6 +202,21 @@ def test_killed_and_resumed(yard: Yard) -> None:
     assert found["outcome"] == "Done"
     assert yard.archive() == expected
     assert all(key.startswith("work/") for key in yard.left_over())
+
+
+def test_a_disk_that_takes_no_more(yard: Yard) -> None:
+    """The server cannot write: the worker ends with the world's fault and no archive; later it goes on."""
+    members = yard.members([300_000] * 40)
+    before = resource.prlimit(yard.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(yard.pid, resource.RLIMIT_FSIZE, (2 * MB, before[1]))
+    with yard.start(yard.document(members), stderr=subprocess.PIPE) as process:
+        _, said = process.communicate()
+    resource.prlimit(yard.pid, resource.RLIMIT_FSIZE, before)
+
+    assert process.returncode == 1
+    assert "TransientError: aws_unavailable" in said
+    assert yard.run(members)["outcome"] == "Done"
+    assert yard.left_over() == []
 
 
 @pytest.mark.full
