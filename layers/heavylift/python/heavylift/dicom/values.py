@@ -7,18 +7,25 @@ from typing import Final
 
 UID_LENGTH_MAX: Final = 64  # PS3.5 9.1
 PADDING: Final = b" \0\t\r\n"
-_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
 _INTEGER: Final = re.compile(rb"\s*([+-]?[0-9]{1,12})(?:\.0*)?\s*\Z")
 
 
 def uid_text(value: bytes) -> str:
     """A UID's characters without its padding; of several values the first."""
-    return value.split(b"\\", 1)[0].strip(PADDING).decode("latin-1")
+    if b"\\" in value:
+        value = value.split(b"\\", 1)[0]
+    return value.strip(PADDING).decode("latin-1")
 
 
 def valid_uid(text: str) -> bool:
     """Digits and dots, at most 64. Components that begin with a zero are forbidden but common, so they are taken."""
-    return len(text) <= UID_LENGTH_MAX and _UID.fullmatch(text) is not None
+    return (
+        len(text) <= UID_LENGTH_MAX
+        and text.isascii()
+        and text.replace(".", "").isdigit()
+        and ".." not in text
+        and text[0] != "." != text[-1]
+    )
 
 
 def integer(value: bytes) -> int | None:
@@ -34,7 +41,7 @@ def integer(value: bytes) -> int | None:
 def decimals(value: bytes, count_max: int = 64) -> tuple[float, ...]:
     """All values of a decimal string (DS); () where one of them is no finite number or there are more than allowed."""
     parts = value.strip(PADDING).split(b"\\")
-    if len(parts) > count_max:
+    if len(parts) > count_max or b"_" in value:
         return ()
     try:
         numbers = tuple(float(part.strip(PADDING)) for part in parts)
