@@ -618,3 +618,20 @@ def test_a_file_above_its_types_limit_is_rejected(world: World, monkeypatch: pyt
     assert record.failure is not None
     assert record.failure["code"] == "too_large_for_type"
     assert store_keys(world) == set()
+
+
+def test_a_files_facts_say_where_it_belongs(world: World) -> None:
+    """GET /v1/files/{id}: the outcome and the UIDs; nothing of the patient."""
+    client = sent(world, {1: ("a", dicom(1, 2, 3)), 2: ("b", DS_STORE)})
+    pump(world)
+    first, second = (world.call("sessions", "GET", "/v1/files/{id}", path={"id": client.file_id(n)})[1] for n in (1, 2))
+
+    assert first["dicom"] == {
+        "outcome": "stored",
+        "study_uid": STUDY,
+        "series_uid": f"{STUDY}.2",
+        "sop_uid": f"{STUDY}.2.3",
+    }
+    assert (first["kind"], first["format"], first["media_type"]) == ("dicom", "DICOM", "application/dicom")
+    assert second["dicom"] == {"outcome": "stray"}
+    assert "ZZ" not in json.dumps(first)

@@ -280,6 +280,14 @@ def _file() -> Schema:
                 },
                 {"threats": array(text("A threat's name."))},
             ),
+            "dicom": objects(
+                "What became of a DICOM file.",
+                {"outcome": text("stored, duplicate, conflict, stray, expanded, not_dicom, truncated, ...")},
+                {
+                    **{name: text() for name in ("study_uid", "series_uid", "sop_uid")},
+                    "warnings": array(text("What is odd about it.")),
+                },
+            ),
             "decision": objects(
                 "How it was decoded, and why.",
                 {"method": text(), "reason": text(), "estimated_memory_bytes": count()},

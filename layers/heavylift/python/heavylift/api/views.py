@@ -42,6 +42,15 @@ def scan(record: FileRecord) -> dict[str, Any] | None:
     }
 
 
+def dicom(record: FileRecord) -> dict[str, Any] | None:
+    """{"outcome", "study_uid"?, "series_uid"?, "sop_uid"?, "warnings"?}; None of files that are not DICOM's."""
+    found = record.dicom
+    if found is None or not record.final:
+        return None
+    shown = {name: found[name] for name in ("study_uid", "series_uid", "sop_uid", "warnings") if name in found}
+    return {"outcome": found.get("verdict"), **shown}
+
+
 def _unsized(record: FileRecord, *names: str) -> dict[str, None]:
     """null for what nobody can know of an upload before its bytes are counted."""
     return {} if record.size_known else dict.fromkeys(names)
@@ -154,6 +163,7 @@ def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str], *, gps: boo
             "valid": record.report["valid"] if record.report else None,
             "records": record.report["records"] if record.report else None,
             "scan": scan(record),
+            "dicom": dicom(record),
             "bytes_read": record.bytes_read,
             "requests": record.requests,
             "stages": {name: dict(values) for name, values in record.stages.items()},
