@@ -269,7 +269,7 @@ _ARCHIVE_CLEAR = (
         ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
         ("derived/archives/*", "derived/work/*"),
     ),
-    Allow(("s3:DeleteObject",), ("derived/requests/*", "derived/archives/*", "derived/work/*")),
+    Allow(("s3:DeleteObject",), ("derived/requests/*", "derived/archives/*")),
 )
 # A DICOM file that is deleted leaves the index, and its series is counted again.
 _LEAVE_INDEX = (
