@@ -215,6 +215,8 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         "planar_configuration": image.planar,
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
+        # pydicom's own: pylibjpeg-rle panics over damaged segments, and its exception is no Exception.
+        "decoding_plugin": "pydicom" if image.syntax.codec is Codec.RLE else "",
     }
     if image.syntax.codec is Codec.JPEG_LS and END_OF_IMAGE not in data[-END_BYTES:]:
         raise ContentError("corrupt", "a JPEG-LS frame has no end")  # its decoder would fill it up with zeros
