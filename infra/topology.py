@@ -529,6 +529,8 @@ FUNCTIONS = (
             ),
             Allow(("s3:GetObject",), ("derived/requests/*", "derived/work/*", "derived/archives/*")),
             Allow(("s3:PutObject",), ("derived/work/*", "derived/archives/*")),
+            # What the making left in work/; complete and sweep may delete it with all that is made of files.
+            Allow(("s3:DeleteObject",), ("derived/work/*",)),
             *_ARCHIVE_CLEAR,
             _RECORD_READ,
             _RECORD_WRITE,
