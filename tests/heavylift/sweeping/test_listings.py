@@ -13,7 +13,7 @@ from heavylift.records import FileRecord
 from heavylift.retention import GONE
 from heavylift.s3 import Listed
 from heavylift.states import AWAITING_OBJECT, FINAL, State
-from heavylift.sweeping import due, listings, sweep, turn, walking
+from heavylift.sweeping import due, sweep, turn, walking
 from heavylift.sweeping.listings import derived_fate, staged_fate, stored_fate, upload_fate
 from tests.doubles.samples import PICTURE, TEXT
 from tests.doubles.world import DERIVED, STAGING, STORE, World
