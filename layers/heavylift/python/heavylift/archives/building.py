@@ -28,7 +28,7 @@ MEDIA_TYPE = "application/zip"
 PARAMS = Params()
 LITERAL_THREADS = 3  # one part is read while another is written; each has up to 12 reads of its own
 COPY_THREADS = 16  # S3 copies; a thread only waits for it
-HELD_BYTES_MAX = 28 * MIB  # three parts of 8 MiB and what chained headers need; a part of 15 MiB still has its turn
+HELD_BYTES_MAX = 24 * MIB  # three parts of 8 MiB, or what chained headers need; a part of 15 MiB still has its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def build(
 ) -> Outcome:
     """One slice of a worker's part in an archive. TransientError: the same call may succeed later.
 
-    Holds the members and the plan, and at most 28 MiB of an archive's bytes (or one part, of 15 MiB at most).
+    Holds the members and the plan, and at most 24 MiB of an archive's bytes (or one part, of 15 MiB at most).
     """
     params = params or PARAMS
     try:

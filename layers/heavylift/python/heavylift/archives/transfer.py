@@ -21,7 +21,7 @@ from heavylift.errors import TransientError
 from heavylift.s3 import PartInfo, Traffic
 
 READ_TRIES = 4  # of one range; each starts where the broken answer ended
-READ_CHUNK = 256 * 1024  # what one read holds beside the buffer that it fills
+READ_CHUNK = 128 * 1024  # what one read holds beside the buffer that it fills
 
 
 class SourceLost(Exception):
@@ -71,7 +71,7 @@ def _version(source: Source) -> dict[str, str]:
 
 
 def read_into(source: Source, offset: int, view: memoryview, traffic: Traffic) -> None:
-    """Fill ``view`` with the bytes from ``offset``; holds 256 KiB beside it. SourceLost, TransientError."""
+    """Fill ``view`` with the bytes from ``offset``; holds 128 KiB beside it. SourceLost, TransientError."""
     got, failure = 0, None
     for _ in range(READ_TRIES):
         traffic.add(requests=1)
