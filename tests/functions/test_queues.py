@@ -132,7 +132,7 @@ def test_work_stops_before_the_deadline(world: World) -> None:
     """What a worker believes to have left is its time less min(20 s, a quarter of the timeout)."""
     seen = []
 
-    def look(source: Any, detection: Any, options: Any, seconds_left: Any) -> Any:
+    def look(source: Any, detection: Any, options: Any, seconds_left: Any, checkpoint: bytes) -> Any:
         seen.append(seconds_left())
         raise ContentError("truncated", "m")
 
