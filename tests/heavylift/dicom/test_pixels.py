@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
 import struct
 import warnings
 from pathlib import Path
@@ -23,6 +25,7 @@ from heavylift.dicom.render import Look, Window, encode, look_of, to_eight_bits
 from heavylift.errors import ContentError
 from heavylift.ranges import drive
 from tests.heavylift.dicom.made import TEST_FILES, Element, dataset, header_of, item, us
+from tests.heavylift.dicom.test_agreement import time_limit
 
 LIMIT_BYTES = 400_000
 
@@ -354,6 +357,28 @@ COMPRESSED = [
     "SC_rgb_jpeg_gdcm.dcm",
     "SC_rgb_jpeg_dcmtk.dcm",
 ]
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_changed_bytes_of_frames_cost_no_more_than_the_frame(name: str) -> None:
+    """Sizes that a damaged frame claims are not believed, so no decoder takes gigabytes or minutes for 4 KB."""
+    opened = Opened((TEST_FILES / name).read_bytes())
+    frame = drive(read_frame(opened.pixel, len(opened.data), 1, opened.image.shape.frames), opened.fetch)
+    data = b"".join(opened.fetch(piece.offset, piece.length) for piece in frame.pieces)
+    pictures = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(60):
+            chance = random.Random(f"{name} {number}")
+            damaged = bytearray(data)
+            for _ in range(chance.randint(1, 4)):
+                at = chance.randrange(len(data) if chance.random() < 0.5 else min(200, len(data)))
+                damaged[at : at + 2] = chance.choice((b"\xff\xff", chance.randbytes(2), b"\0", b""))
+            with time_limit(), contextlib.suppress(ContentError):
+                decode_frame(bytes(damaged), opened.image)
+                pictures += 1
+
+    assert 0 < pictures < 60
 
 
 @pytest.mark.parametrize("name", COMPRESSED)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from heavylift.dicom.codestreams import size_of, tells_size
 from heavylift.dicom.dataset import Dataset
 from heavylift.dicom.elements import PixelElement
 from heavylift.dicom.frames import END_BYTES, END_OF_IMAGE, Shape
@@ -218,6 +219,12 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         # pydicom's own: pylibjpeg-rle panics over damaged segments, and its exception is no Exception.
         "decoding_plugin": "pydicom" if image.syntax.codec is Codec.RLE else "",
     }
+    if tells_size(image.syntax.codec) and size_of(data, image.syntax.codec) != (
+        shape.columns,
+        shape.rows,
+        shape.samples,
+    ):
+        raise ContentError("corrupt", f"a {image.syntax.codec} frame has another size than the image, or none")
     if image.syntax.codec is Codec.JPEG_LS and END_OF_IMAGE not in data[-END_BYTES:]:
         raise ContentError("corrupt", "a JPEG-LS frame has no end")  # its decoder would fill it up with zeros
     try:
