@@ -92,7 +92,7 @@ def assert_bounded(result: dict[str, object]) -> None:
     assert isinstance(result["parent"], int)
     assert result["child"] <= 70 * MIB
     assert result["child"] <= result["estimate"]
-    assert result["parent"] <= 24 * MIB
+    assert result["parent"] <= 32 * MIB  # twelve ranges of 2 MiB in flight, and the thumbnails
 
 
 @pytest.mark.memory
@@ -102,7 +102,7 @@ def assert_bounded(result: dict[str, object]) -> None:
     ids=["rgb", "cmyk in one strip", "rgb16 by rows"],
 )
 def test_150_megabytes(tmp_path: Path, width: int, height: int, samples: int, bits: int, strip_rows: int) -> None:
-    """150 MB of pixels: the child stays below 70 MiB, the parent gains less than 24 MiB."""
+    """150 MB of pixels: the child stays below 70 MiB, the parent gains less than 32 MiB."""
     path = tmp_path / "large.tif"
     write_tiff(path, width, height, samples, bits, strip_rows)
     assert_bounded(measured(path))
