@@ -60,7 +60,7 @@ class Params:
     part_max: int = S3_PART_SIZE_MAX
     part_count_max: int = PART_COUNT_MAX
     literal_target: int = 8 * MIB  # large enough that few are needed, small enough to hold three at once
-    copy_target: int = 512 * MIB  # S3 copies such a range in a few seconds; doubled while there are too many parts
+    copy_target: int = 128 * MIB  # S3 copies it in a second, sixteen at once; doubled while there are too many parts
     chained_whole_max: int = 64 * MIB  # a longer end is copied as parts of its own but for its last 5 MiB
     by_hand_share: int = 100  # auto: by hand what is at most a hundredth of the member, so at most 10 MB of each GB
     block_parts: int = 1_000  # of an archive of too many parts; one page of ListParts
