@@ -13,11 +13,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from tests.doubles.dicom import dicom
 from tests.interop.conftest import Desk
 
 pytestmark = pytest.mark.xdist_group("stack")
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs/events"
-DICOM = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00\x00\x00\x00\x00"
 
 
 def seen(desk: Desk, enough: Callable[[dict[str, list[str]]], bool], seconds: float = 60) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def picture() -> bytes:
 def test_every_end_is_told_as_published(desk: Desk) -> None:
     """Completed, rejected twice, cancelled: an event for each end, in an order that record_version gives."""
     drawn, bad = desk.send_bytes("drawn.png", picture()), desk.send_bytes("bad.png", b"no picture\n")
-    patient = desk.send_bytes("Doe^Jane.dcm", DICOM)
+    patient = desk.send_bytes("Doe^Jane.dcm", dicom(1, 1, 1, patient="Doe^Jane"))
     cancelled = desk.initiate("late.txt", 5)["upload_id"]
     desk.call("DELETE", f"/v1/uploads/{cancelled}")
     desk.wait_final(bad)
