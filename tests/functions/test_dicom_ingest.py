@@ -635,3 +635,18 @@ def test_a_files_facts_say_where_it_belongs(world: World) -> None:
     assert (first["kind"], first["format"], first["media_type"]) == ("dicom", "DICOM", "application/dicom")
     assert second["dicom"] == {"outcome": "stray"}
     assert "ZZ" not in json.dumps(first)
+
+
+def test_objects_that_nobody_waits_for_are_deleted(world: World) -> None:
+    """A name that is no number, a number that no page names, a batch that never was: told where there is a batch."""
+    client = sent(world, folder(1, 1, 1))
+    nobodys = "01JD2Z3NDEKTSV4RRFFQ69G5FA"
+    for key in (f"{client.key(1)}x", client.key(77), f"dicom/acme/{nobodys}/1", f"dicom/acme/{nobodys}"):
+        world.s3.put_object(Bucket=STAGING, Key=key, Body=dicom(1, 1, 2))
+    pump(world)
+
+    assert world.s3.buckets[STAGING] == {}
+    assert {error["code"] for error in client.look()["errors"]} <= {"no_number", "not_in_manifest", "batch_completed"}
+    assert len(client.look()["errors"]) == 2
+    assert client.studies()[STUDY]["instances"] == 1
+    assert world.queues.dead == []

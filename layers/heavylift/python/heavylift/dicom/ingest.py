@@ -129,8 +129,7 @@ class _Group:
             elif isinstance(message, queue.ObjectCreated):
                 parsed = keys.parse_staging(message.key)
                 if parsed is None or parsed.lane != "dicom":
-                    members.note_unnamed(message.key)
-                    self._run([delivery], single.unwanted, lambda one: [one.owner])
+                    self._run([delivery], _refuse_unnamed, lambda one: [one.owner])
                     continue
                 files.setdefault((parsed.tenant, parsed.file_id), []).append(delivery)
         for delivery in others:
@@ -326,6 +325,14 @@ def _examine_inside(job: Job) -> None:
         job.instance = instances.instance_of(job.found, job.file_id, identity, time.time())
     job.bytes_read = whole.traffic.bytes_in
     job.requests = whole.traffic.requests
+
+
+def _refuse_unnamed(delivery: Delivery) -> None:
+    """An object in the lane whose key we never made: deleted, and told in its batch's errors."""
+    message = delivery.message
+    if isinstance(message, queue.ObjectCreated):
+        members.note_unnamed(message.key)
+    single.unwanted(delivery)
 
 
 def _take_suspect(suspect: tuple[tuple[str, str], list[Delivery]]) -> None:
