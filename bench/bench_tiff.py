@@ -3,7 +3,7 @@
 Per picture and round, each in a process of its own, interleaved. ``ours`` is the function's way (a reading parent and
 a decoding child), ``reducer`` the same code in one process on the file with the child's allocator settings; both make
 256, 512 and 1200 px. vipsthumbnail and pyvips make the 1200 px alone, Pillow too, by ``thumbnail``. pyvips is left out
-unless --pyvips names a Python that has it; vipsthumbnail unless it is on the path.
+unless --pyvips names a Python that has it; vipsthumbnail, and pictures in tiles, unless libvips is on the path.
 
 ``--s3`` reads from the local stack's S3 through a proxy that adds --latency-ms to every request and lets each
 connection have --connection-mb-s: ours over ranges, the rival by boto3's parallel download (--rival-connections) to a
@@ -167,6 +167,7 @@ PICTURES = {
     "jpeg-tiles": "RGB in JPEG tiles",
     "pyramid": "RGB in a pyramid of JPEG tiles",
 }
+NEED_VIPS = frozenset({"deflate-tiles", "lzw-tiles", "jpeg-tiles", "pyramid"})
 
 
 def write(name: str, path: Path, megabytes: int) -> None:
@@ -409,6 +410,9 @@ def main() -> None:
         for name in arguments.pictures.split(","):
             path = folder / f"{name}.tif"
             plain = name in ("strips", "cmyk", "rgb16")
+            if shutil.which("vips") is None and name in NEED_VIPS:
+                print(json.dumps({**shared, "picture": name, "skipped": "vips is not installed, which makes it"}))
+                continue
             write(name, path, arguments.megabytes if plain else arguments.coded_megabytes)
             described = {**shared, "picture": name, "file_mb": round(path.stat().st_size / 1e6)}
             measure(arguments, described, name, path, folder)
