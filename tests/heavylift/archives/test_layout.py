@@ -265,6 +265,17 @@ def test_as_few_bytes_as_possible_are_copied_twice() -> None:
     assert plan(members_of([25 * MB] * 4_000)).blocks == ()
 
 
+def test_behind_a_member_of_4_gib_less_a_byte_sizes_are_said_twice() -> None:
+    """Info-ZIP's unzip looks for them in the ZIP64 field there; all else has ZIP64 only where a value overflows."""
+    layout = plan(members_of([7, 0xFFFF_FFFF, 7, 7]))
+    entries = [span for span in layout.spans(layout.central_offset, layout.size_bytes) if span.n >= 0]
+    lengths = [len(entry.record) - 46 - 8 - 9 for entry in entries]
+
+    assert lengths == [0, 4 + 16, 4 + 24, 4 + 8]
+    assert entries[2].record[20:28] == b"\xff" * 8
+    assert struct.unpack_from("<2H3Q", entries[2].record, 46 + 8) == (1, 24, 7, 7, layout.offsets[2])
+
+
 def test_more_than_s3_holds_is_no_plan() -> None:
     """Above 48.8 TiB there is no such object."""
     with pytest.raises(TooLarge):

@@ -282,7 +282,12 @@ class Layout:
             if ends[n] < start or ends[n + 1] > end:
                 raise ValueError(f"a cut through the directory's entry {n}")
             record = central_header(
-                members.name(n), members.sizes[n], members.times[n], self._crc32(n), self.offsets[n]
+                members.name(n),
+                members.sizes[n],
+                members.times[n],
+                self._crc32(n),
+                self.offsets[n],
+                members.sizes[n - 1] if n else 0,
             )
             yield Span(len(record), n=n, offset=-1, record=record)
             n += 1
@@ -421,8 +426,11 @@ class _Planner:
     def _directory(self) -> None:
         members, offsets = self.members, self.offsets
         self.central_ends.append(self.position)
+        before = 0
         for n in range(len(members)):
-            self.position += central_length(members.name_length(n), members.sizes[n], members.times[n], offsets[n])
+            size = members.sizes[n]
+            self.position += central_length(members.name_length(n), size, members.times[n], offsets[n], before)
+            before = size
             self.central_ends.append(self.position)
             self._grow()
         start = self.central_ends[0]

@@ -47,10 +47,10 @@ def local_length(name_length: int, size_bytes: int, modified_at: int) -> int:
     return 30 + name_length + timestamp + (20 if size_bytes >= LIMIT_32 else 0)
 
 
-def central_length(name_length: int, size_bytes: int, modified_at: int, offset: int) -> int:
-    """Bytes of an entry of the central directory."""
+def central_length(name_length: int, size_bytes: int, modified_at: int, offset: int, size_before: int = 0) -> int:
+    """Bytes of an entry of the central directory; ``size_before``: of the member before it."""
     timestamp = 9 if -(1 << 31) <= modified_at < 1 << 31 else 0
-    values = 2 * (size_bytes >= LIMIT_32) + (offset >= LIMIT_32)
+    values = 2 * (size_bytes >= LIMIT_32 or size_before == LIMIT_32) + (offset >= LIMIT_32)
     return 46 + name_length + timestamp + (4 + 8 * values if values else 0)
 
 
@@ -82,13 +82,21 @@ def local_header(name: bytes, size_bytes: int, modified_at: int, crc32: int) -> 
     )
 
 
-def central_header(name: bytes, size_bytes: int, modified_at: int, crc32: int, offset: int) -> bytes:
-    """A member's entry in the central directory; its ZIP64 field stands first, with the values that overflow."""
-    overflowing = [value for value in (size_bytes, size_bytes, offset) if value >= LIMIT_32]
+def central_header(
+    name: bytes, size_bytes: int, modified_at: int, crc32: int, offset: int, size_before: int = 0
+) -> bytes:
+    """A member's entry in the central directory; its ZIP64 field stands first, with the values that overflow.
+
+    ``size_before``: of the member before it. Behind one of exactly 2^32 - 1 bytes the sizes stand there, too: unzip 6.0
+    of Info-ZIP (``getZip64Data`` in process.c) takes that size for the mark that it equals, and looks for the sizes of
+    the next entry in its ZIP64 field, whatever the entry says.
+    """
+    size = LIMIT_32 if size_before == LIMIT_32 else min(size_bytes, LIMIT_32)
+    sizes = (size_bytes, size_bytes) if size == LIMIT_32 else ()
+    overflowing = (*sizes, offset) if offset >= LIMIT_32 else sizes
     zip64 = struct.pack(f"<2H{len(overflowing)}Q", 1, 8 * len(overflowing), *overflowing) if overflowing else b""
     extra = zip64 + _timestamp(modified_at)
     version = _VERSION_ZIP64 if overflowing else _VERSION
-    size = min(size_bytes, LIMIT_32)
     return (
         _CENTRAL.pack(
             b"PK\1\2",
