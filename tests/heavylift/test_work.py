@@ -49,9 +49,7 @@ def test_a_claim_in_every_case(
 
 def test_every_state_of_work_has_one_stage() -> None:
     """validate and thumbnail share no state, and leave none of theirs out; dicom_ingest has some of validate's."""
-    owned = [
-        state for stage in STAGES.values() if stage is not work.INGEST for state in stage.waiting | stage.working
-    ]
+    owned = [state for stage in STAGES.values() if stage is not work.INGEST for state in stage.waiting | stage.working]
 
     assert len(owned) == len(set(owned))
     assert work.INGEST.waiting | work.INGEST.working < work.VALIDATE.waiting | work.VALIDATE.working
