@@ -142,18 +142,21 @@ def bucket_suffix(identity: Identity) -> str:
 
 
 def rules(topology: Any, outer: Mapping[str, str]) -> tuple[Any, ...]:
-    """The rules of a stack with these settings; a test's own topology has nothing to scan."""
-    known = getattr(topology, "rules", None)
-    return tuple(known(outer)) if known is not None else tuple(topology.RULES)
+    """The rules of a stack with these settings, by the topology's own tables: a test's may replace them."""
+    return (*topology.RULES, *(topology.SCAN_RULES if _scanning(topology, outer) else ()))
 
 
 def scanned(topology: Any, outer: Mapping[str, str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """What a malware scanner looks at with these settings: prefixes, by a bucket's physical name."""
     made: dict[str, tuple[str, ...]] = {}
-    known = getattr(topology, "scanning", None)
-    for rule in topology.SCAN_RULES if known is not None and known(outer) else ():
+    for rule in topology.SCAN_RULES if _scanning(topology, outer) else ():
         made[names[rule.bucket]] = (*made.get(names[rule.bucket], ()), rule.prefix)
     return made
+
+
+def _scanning(topology: Any, outer: Mapping[str, str]) -> bool:
+    known = getattr(topology, "scanning", None)
+    return known is not None and bool(known(outer))
 
 
 def queue_names(topology: Any) -> dict[str, str]:
