@@ -60,7 +60,7 @@ def test_every_event_three_times_and_in_reverse_order(desk: Desk, tiff: bytes) -
     for record in records[:3]:
         assert len(record["thumbnails"]) == 3
     state = desk.stack.state()
-    assert {name: one["dlq"] for name, one in state["queues"].items()} == {"validate": 0, "thumbnail": 0}
+    assert {name: one["dlq"] for name, one in state["queues"].items() if one["dlq"]} == {}
 
 
 def _settled(desk: Desk, seconds: float = 30) -> None:

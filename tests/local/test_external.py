@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,11 @@ def test_a_kept_stack_finds_its_buckets_again(other: Other, tmp_path: Path) -> N
         after = stack.ready["buckets"]
         (tmp_path / "more.bin").write_bytes(b"more")
         put(stack, tmp_path / "more.bin")
-        invocations = stack.state()["functions"]["validate"]["invocations"]
+        # The record tells the end before the function has answered: an invocation is counted when it is over.
+        deadline = time.monotonic() + 30
+        while not (invocations := stack.state()["functions"]["validate"]["invocations"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     assert after == before
     assert again["status"] == "completed"
