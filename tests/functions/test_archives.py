@@ -454,6 +454,35 @@ def test_a_file_that_is_deleted_fails_the_archive_that_uses_it(world: World, ids
     check_clean(world)
 
 
+@pytest.mark.parametrize("when", [None, "create_multipart_upload", "list_parts"])
+def test_a_threat_that_is_found_later_is_in_no_archive(world: World, ids: list[str], when: str | None) -> None:
+    """Found after the file was stored, before the request or while the archive is built: named, and not in the bytes."""
+    victim = stored(world, "scan_bad.txt", a_text(8))
+    found = {"status": "THREATS_FOUND", "etag": world.record(victim).etag, "at": 1.0}
+    told = False
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        nonlocal told
+        if call.operation == when and not told:
+            told = True
+            world.set(victim, scan=found)
+        return run()
+
+    if when is None:
+        told = bool(world.set(victim, scan=found))
+    _, asked = ask(world, file_ids=[*ids, victim], on_missing="skip")
+    with world.hook(around):
+        world.pump()
+
+    body = look(world, asked["archive_id"])
+    archive = opened(world, asked["archive_id"])
+    assert told
+    assert (body["status"], body["missing"]) == ("completed", 1), body
+    assert "scan_bad.txt" not in archive.namelist()
+    assert [row["file_id"] for row in rows(archive, "scan_missing.csv")] == [victim]
+    check_clean(world)
+
+
 def test_the_same_request_again(world: World, ids: list[str]) -> None:
     """Under one Idempotency-Key: one archive, however often it is asked for, also half-way killed."""
     key = {"idempotency-key": "k1"}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from heavylift import items, records
+from heavylift import items, records, scanning
 from heavylift.archives.entries import Entry, Missing
 from heavylift.archives.members import Members
 from heavylift.archives.requests import Request
@@ -24,7 +24,7 @@ from heavylift.states import State
 
 PAGE = 100  # BatchGetItem
 LOOKS_AT_ONCE = 4  # 100 000 files within some seconds
-_LOOKED_AT = ("tenant", "file_id", "name", "size", "status", "store_etag")
+_LOOKED_AT = ("tenant", "file_id", "name", "size", "status", "etag", "store_etag", "scan")
 _ATTRIBUTES = (
     "tenant",
     "file_id",
@@ -35,6 +35,8 @@ _ATTRIBUTES = (
     "size",
     "status",
     "created_at",
+    "etag",
+    "scan",
     "store_etag",
     "store_version_id",
     "checksums",
@@ -150,6 +152,8 @@ def _judged(tenant: str, item: Mapping[str, Any]) -> Entry | Missing:
     path = record.relative_path or record.name
     if not _is_stored(record):
         return Missing(record.file_id, path, "not_stored" if record.stored else record.status.value)
+    if scanning.is_infected(record):
+        return Missing(record.file_id, path, "malware_found")
     checksums = record.checksums
     return Entry(
         file_id=record.file_id,
@@ -183,8 +187,8 @@ def _hex_digest(text: Any) -> str | None:
 
 
 def vanished(tenant: str, members: Members) -> int | None:
-    """The first member whose file is not stored any more; None: all are. For a look just before an archive is joined,
-    so that what was deleted while it was built is in no archive. TransientError.
+    """The first member whose file is not stored any more, or no longer served; None: all are. For a look just before an
+    archive is joined, so that what was deleted or found infected while it was built is in no archive. TransientError.
 
     Requests: one a hundred files, some at once.
     """
@@ -198,6 +202,7 @@ def _vanished(tenant: str, members: Members, page: range) -> int | None:
     wanted = [records.item_key(tenant, file_id) for file_id in of_files.values()]
     found = {item["file_id"]: item for item in items.read_many(wanted, _LOOKED_AT)} if wanted else {}
     for n, file_id in of_files.items():
-        if file_id not in found or not _is_stored(records.from_item(found[file_id])):
+        record = records.from_item(found[file_id]) if file_id in found else None
+        if record is None or not _is_stored(record) or scanning.is_infected(record):
             return n
     return None
