@@ -456,7 +456,7 @@ def test_a_file_that_is_deleted_fails_the_archive_that_uses_it(world: World, ids
 
 @pytest.mark.parametrize("when", [None, "create_multipart_upload", "list_parts"])
 def test_a_threat_that_is_found_later_is_in_no_archive(world: World, ids: list[str], when: str | None) -> None:
-    """Found after the file was stored, before the request or while the archive is built: named, and not in the bytes."""
+    """Found after the file was stored, before the request or while the archive is built: named, and not a member."""
     victim = stored(world, "scan_bad.txt", a_text(8))
     found = {"status": "THREATS_FOUND", "etag": world.record(victim).etag, "at": 1.0}
     told = False
