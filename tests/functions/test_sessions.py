@@ -409,6 +409,27 @@ def test_thumbnails(world: World) -> None:
         assert (status, body["code"], body["sizes"]) == (404, "no_thumbnail", [256, 512, 1200])
 
 
+def test_a_list_with_pictures_reads_no_more(world: World) -> None:
+    """``thumbnail=true``: the smallest picture of each line, by the same calls as the list without."""
+    pictured = [stored(world) for _ in range(3)]
+    plain = stored(world, "a.bin", b"\0\1\2 nothing to see")
+    seen = []
+    for query in ({}, {"thumbnail": "true"}):
+        world.gate.restart()
+        status, body = get(world, "/v1/files", query=query)
+        assert status == 200
+        seen.append(([call.operation for call in world.gate.calls], {one["file_id"]: one for one in body["items"]}))
+    (calls, bare), (same_calls, lines) = seen
+
+    assert calls == same_calls
+    assert not any("thumbnail" in line for line in bare.values())
+    assert "thumbnail" not in lines[plain]
+    for file_id in pictured:
+        assert lines[file_id]["thumbnail"]["size"] == 256
+        assert f"/{file_id}/" in lines[file_id]["thumbnail"]["url"]
+    assert get(world, "/v1/files", query={"thumbnail": "yes"})[1]["code"] == "invalid_parameter"
+
+
 # --- statistics ---
 def test_statistics(desk: World) -> None:
     """As of the last sweep; before the first, zero and as_of null; another tenant has its own."""

@@ -70,6 +70,7 @@ def _filters() -> tuple[Parameter, ...]:
         Parameter("fingerprint", "With these bytes.", {"type": "string", "pattern": "^v1:[0-9a-f]{64}$"}),
         Parameter("batch_id", "Of this batch, by number.", {"type": "string", "pattern": f"^{ULID_PATTERN.pattern}$"}),
         Parameter("logical_id", "Of this document.", {"type": "string"}),
+        Parameter("thumbnail", "true: each line with its smallest picture.", TRUE_FALSE),
         Parameter("limit", "At most so many; 50 by itself.", LIMIT),
         Parameter("next_token", "From the page before.", {"type": "string"}),
     )

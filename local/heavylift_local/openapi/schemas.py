@@ -197,6 +197,21 @@ def _file_summary() -> Schema:
             "fingerprint": text(),
             "expires_at": when("When the session ends."),
             "failure": ref("Failure"),
+            "thumbnail": _thumbnail(),
+        },
+    )
+
+
+def _thumbnail() -> Schema:
+    return objects(
+        "A picture of the picture.",
+        {
+            "size": count("Longest edge in pixels.", 1),
+            "width": count(minimum=1),
+            "height": count(minimum=1),
+            "placeholder": flag("Made because the file could not be decoded."),
+            "provisional": flag("Made of what was there before the whole file was."),
+            "url": url("A signed GET, for an img."),
         },
     )
 
@@ -242,19 +257,7 @@ def _file() -> Schema:
             "kind": KIND,
             "checksums": ref("Checksums"),
             "integrity": text(enum=["sha256", "size_only"]),
-            "thumbnails": array(
-                objects(
-                    "A picture of the picture.",
-                    {
-                        "size": count("Longest edge in pixels.", 1),
-                        "width": count(minimum=1),
-                        "height": count(minimum=1),
-                        "placeholder": flag("Made because the file could not be decoded."),
-                        "provisional": flag("Made of what was there before the whole file was."),
-                        "url": url("A signed GET, for an img."),
-                    },
-                )
-            ),
+            "thumbnails": array(_thumbnail()),
             "thumbnail_generated": flag("Whether there are thumbnails."),
             "preview_generated": flag("Whether they show the picture; placeholders do not."),
             "bytes_read": count("Of the source, by the function that made its thumbnails (else validated it)."),

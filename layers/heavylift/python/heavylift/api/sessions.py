@@ -78,8 +78,12 @@ def part(caller: Caller, file_id: str, number_text: str, query: Mapping[str, str
 
 
 def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
-    """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are."""
+    """GET /v1/uploads and /v1/files: the newest first, filtered; eventually consistent, as indexes are.
+
+    With ``thumbnail=true`` each line that has pictures brings its smallest one, signed here without a further read.
+    """
     limit = number(query, "limit", 50, LIST_LIMIT_MAX)
+    pictured = flag(query, "thumbnail", default=False)
     filters = {
         name: query[name]
         for name in ("status", "kind", "fingerprint", "batch_id", "logical_id")
@@ -104,12 +108,24 @@ def list_files(caller: Caller, query: Mapping[str, str]) -> dict[str, Any]:
         found.extend(record for record in page if _matches(record, filters))
         if start is None or len(found) >= limit:
             break
-    lines = [views.upload_summary(record) for record in found]
+    lines = [_line(record, pictured=pictured) for record in found]
     shown = fitting(lines)
     if shown < len(lines):
         start = _place_of(found[shown - 1], filters)
     token = page_token.seal(dynamo.sealing_key(), scope, start) if start else None
     return {"items": lines[:shown], "next_token": token}
+
+
+def _line(record: FileRecord, *, pictured: bool) -> dict[str, Any]:
+    line = views.upload_summary(record)
+    if pictured and record.thumbnails:
+        smallest = min(record.thumbnails, key=lambda one: int(one["size"]))
+        line["thumbnail"] = views.thumbnail(smallest, _thumbnail_url(smallest["key"]))
+    return line
+
+
+def _thumbnail_url(key: str) -> str:
+    return s3.presigned_get(settings().derived_bucket, key, settings().signature_ttl_s, media_type="image/jpeg")
 
 
 def _place_of(record: FileRecord, filters: Mapping[str, str]) -> dict[str, str]:
@@ -167,12 +183,7 @@ def file(caller: Caller, file_id: str, query: Mapping[str, str]) -> dict[str, An
     record = dynamo.find(caller.tenant, file_id) or batches.announced_file(caller.tenant, file_id)
     if record is None:
         raise dynamo.unknown()
-    urls = {
-        int(thumbnail["size"]): s3.presigned_get(
-            settings().derived_bucket, thumbnail["key"], settings().signature_ttl_s, media_type="image/jpeg"
-        )
-        for thumbnail in record.thumbnails
-    }
+    urls = {int(one["size"]): _thumbnail_url(one["key"]) for one in record.thumbnails}
     return views.file_view(record, urls, gps=gps)
 
 

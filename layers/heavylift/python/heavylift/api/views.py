@@ -140,7 +140,7 @@ def upload_status(record: FileRecord, listed: Sequence[tuple[int, int]], now: fl
 def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str], *, gps: bool = False) -> dict[str, Any]:
     """GET /v1/files/{id}: answers from initiate on, also for rejected files. ``gps``: where it was taken, too."""
     facts = {name: value for name, value in (record.facts or {}).items() if gps or name != "gps"}
-    thumbnails = [{**thumbnail, "url": thumbnail_urls.get(thumbnail["size"])} for thumbnail in _shown(record)]
+    thumbnails = [thumbnail(one, thumbnail_urls.get(one["size"])) for one in record.thumbnails]
     return _without_none(
         {
             "file_id": record.file_id,
@@ -179,11 +179,9 @@ def file_view(record: FileRecord, thumbnail_urls: Mapping[int, str], *, gps: boo
     ) | _unsized(record, "size")
 
 
-def _shown(record: FileRecord) -> list[dict[str, Any]]:
-    return [
-        {name: thumbnail[name] for name in ("size", "width", "height", "placeholder", "provisional")}
-        for thumbnail in record.thumbnails
-    ]
+def thumbnail(made: Mapping[str, Any], url: str | None) -> dict[str, Any]:
+    """{"size", "width", "height", "placeholder", "provisional", "url"}: a picture of the picture."""
+    return {name: made[name] for name in ("size", "width", "height", "placeholder", "provisional")} | {"url": url}
 
 
 def audit_trail(record: FileRecord, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
