@@ -85,7 +85,7 @@ def _storage_facts(topology: Any, config: Config) -> Iterator[Fact]:
     for bucket in topology.BUCKETS:
         yield "bucket", bucket.name, bucket.versioned, bucket.name in watched
         yield "bucket policy", bucket.name
-        yield "signature age", bucket.name, config.signature_age_max_s() * 1000
+        yield "signature age", bucket.name, config.signature_age_max_s(bucket.name) * 1000
         if bucket.abort_incomplete_days is not None:
             yield "abort incomplete", bucket.name, bucket.abort_incomplete_days
         for one in bucket.classes:

@@ -63,9 +63,9 @@ class Config:
     log_retention_days: int = 90
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def signature_age_max_s(self) -> int:
-        """How old a signature may be when it is used, in seconds."""
-        return max(topology.SIGNATURE_AGE_MAX_S, int(float(self.settings.get("SIGNATURE_TTL_SECONDS", 0))))
+    def signature_age_max_s(self, bucket: str) -> int:
+        """How old a signature may be when this bucket sees it, in seconds."""
+        return topology.signature_age_max_s(bucket, self.settings)
 
     def placeholders(self) -> tuple[str, ...]:
         """Keys that still hold an address which can never exist (RFC 2606, ``.invalid``)."""

@@ -10,8 +10,22 @@ its dead letters) or ``{bus}``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from infra.model import (
+    Allow,
+    Bucket,
+    Function,
+    Index,
+    KeyClass,
+    Queue,
+    Route,
+    Rule,
+    ScanRule,
+    Source,
+    Table,
+)
 
 READ, WRITE, ADMIN = "heavylift/read", "heavylift/write", "heavylift/admin"
 SCOPES = (READ, WRITE, ADMIN)
@@ -22,9 +36,11 @@ API_CORS_HEADERS = ("authorization", "content-type", "idempotency-key")
 API_CORS_EXPOSE = ("location", "retry-after")
 API_CORS_MAX_AGE_S = 600
 
-# The longest that anything of ours signs for (``content`` with ``ttl``); buckets deny older signatures. Where
-# SIGNATURE_TTL_SECONDS is longer, that counts.
-SIGNATURE_AGE_MAX_S = 3600
+# How long we sign for: every URL, unless SIGNATURE_TTL_SECONDS says otherwise, and the longest (``content`` with
+# ``ttl``), which only the buckets know that are read from. Buckets deny what is older, by the leeway of two clocks.
+SIGNATURE_TTL_S = 900
+SIGNATURE_TTL_READ_MAX_S = 3600
+SIGNATURE_LEEWAY_S = 30
 
 # Companion's routes, where a sealed ticket in the path stands in for the token that Uppy cannot send.
 BY_TICKET = "/s3/t/{ticket}/s3"
@@ -33,137 +49,6 @@ BY_TICKET = "/s3/t/{ticket}/s3"
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 # The layer of every function, whatever its others: layers/heavylift.
 SHARED_LAYER = "heavylift"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyClass:
-    """Keys that begin ``<name>/`` and how long they live; None means until somebody deletes them."""
-
-    name: str
-    expire_days: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    name: str
-    classes: tuple[KeyClass, ...]
-    versioned: bool = False
-    abort_incomplete_days: int | None = None
-    cors_methods: tuple[str, ...] = ()
-    cors_expose: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A sparse, keys-only index of the table; readers fetch the items themselves by BatchGetItem."""
-
-    name: str
-    partition_key: str
-    sort_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    name: str
-    partition_key: str
-    sort_key: str
-    ttl_attribute: str
-    indexes: tuple[Index, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue with its dead-letter queue ``<name>-dlq``.
-
-    visibility = 6 x the function's timeout (AWS's advice for an SQS source), so that a message is not
-    handed out again while its function may still be at work.
-    """
-
-    name: str
-    visibility_s: int
-    receive_count_max: int = 5
-    retention_days: int = 4
-    dlq_retention_days: int = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Objects created in ``bucket`` under ``prefix`` go to ``queue``. One rule, one queue, one owner per lane."""
-
-    name: str
-    bucket: str
-    prefix: str
-    queue: str
-    # A delivery that fails is tried as long as EventBridge can; then it lies in ``<queue>-delivery-dlq``.
-    retries_max: int = 185
-    retry_hours: int = 24
-
-    def pattern(self, bucket_name: str) -> dict[str, object]:
-        """The EventBridge event pattern for the bucket's physical name."""
-        return {
-            "source": ["aws.s3"],
-            "detail-type": ["Object Created"],
-            "detail": {"bucket": {"name": [bucket_name]}, "object": {"key": [{"prefix": self.prefix}]}},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ScanRule(Rule):
-    """A malware scanner's verdicts on objects in ``bucket`` under ``prefix`` go to ``queue``."""
-
-    def pattern(self, bucket_name: str) -> dict[str, object]:
-        """GuardDuty's event ("Monitoring S3 object scans with Amazon EventBridge")."""
-        scanned = {"bucketName": [bucket_name], "objectKey": [{"prefix": self.prefix}]}
-        return {
-            "source": ["aws.guardduty"],
-            "detail-type": ["GuardDuty Malware Protection Object Scan Result"],
-            "detail": {"s3ObjectDetails": scanned},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    method: str
-    path: str
-    scope: str | None = WRITE
-    """JWT scope; None = no authorizer at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """IAM actions on resources: ``staging`` (the bucket), ``staging/in/*`` (its objects), ``table``,
-    ``table/index/*``, ``queue:NAME``, ``bus``."""
-
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An SQS event source: one message fails alone (ReportBatchItemFailures)."""
-
-    queue: str
-    batch_size: int = 1
-    batch_window_s: int = 0
-    concurrency_max: int = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    name: str
-    memory_mb: int
-    timeout_s: int
-    layers: tuple[str, ...]
-    allows: tuple[Allow, ...]
-    routes: tuple[Route, ...] = ()
-    source: Source | None = None
-    schedule_minutes: int | None = None
-    ephemeral_mb: int = 512
-    recursive_loop: str = "terminate"
-    """``allow`` for functions that continue themselves; our own hop guard stands in Lambda's place."""
-    concurrency_reserved: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-
 
 BUCKETS = (
     Bucket(
@@ -371,7 +256,8 @@ FUNCTIONS = (
             Allow(("s3:GetObject",), ("derived/manifests/*",)),
             _RECORD_READ,
             _RECORD_WRITE,
-            Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail")),
+            # The last: to whoever waits for the end of an archive that is cancelled.
+            Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail", "queue:archive")),
             _ANNOUNCE,
         ),
     ),
@@ -631,6 +517,12 @@ SETTINGS: tuple[str, ...] = (
     "RATE_LIMIT_FILES_PER_MINUTE",
     "RATE_LIMIT_CALLS_PER_MINUTE",
 )
+
+
+def signature_age_max_s(bucket: str, settings: Mapping[str, str]) -> int:
+    """How old a signature may be when this bucket sees it, in seconds. ValueError for a setting that is no number."""
+    ttl_s = math.ceil(float(settings.get("SIGNATURE_TTL_SECONDS", "").strip() or SIGNATURE_TTL_S))
+    return (ttl_s if bucket == "staging" else max(ttl_s, SIGNATURE_TTL_READ_MAX_S)) + SIGNATURE_LEEWAY_S
 
 
 def function(name: str) -> Function:

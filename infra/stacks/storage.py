@@ -76,7 +76,7 @@ class StorageStack(cdk.Stack):
                 principals=[iam.AnyPrincipal()],
                 actions=["s3:*"],
                 resources=[made.arn_for_objects("*")],
-                conditions={"NumericGreaterThan": {"s3:signatureAge": config.signature_age_max_s() * 1000}},
+                conditions={"NumericGreaterThan": {"s3:signatureAge": config.signature_age_max_s(bucket.name) * 1000}},
             )
         )
         cdk.Tags.of(made).add(BUCKET_TAG, bucket.name)

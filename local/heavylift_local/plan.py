@@ -14,7 +14,7 @@ import re
 import secrets
 import string
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,6 @@ ACCOUNT = "000000000000"
 REPOSITORY = Path(__file__).resolve().parents[2]
 HTTP_CHILDREN_MAX = 4  # what a laptop can serve side by side; Lambda would start more
 QUEUE_CHILDREN_MAX = 2
-SIGNATURE_AGE_MAX_S = 3600  # the longest that `content` signs for; the buckets deny what is older
 S3_DOMAINS = ("s3.localhost", "localhost")  # browsers resolve every name under localhost to this machine
 OPERATOR = "client"  # the caller of the keys in the ready line: tools on this machine, everything allowed
 _PLACEHOLDER = re.compile(r"\{(bucket|queue|table|bus)(?::([a-z0-9_-]+))?\}")
@@ -40,6 +39,8 @@ def load_topology(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("heavylift_topology", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise PlanError(f"no topology at {path}")
+    if str(REPOSITORY) not in sys.path:
+        sys.path.append(str(REPOSITORY))  # what a topology is made of is infra.model, beside it
     module = importlib.util.module_from_spec(spec)
     # Slotted dataclasses look their own module up while they are made.
     sys.modules[spec.name] = module
@@ -184,7 +185,7 @@ def s3_config(
     access_log: Path | None,
     call_sink: str | None = None,
     scale: float = 1.0,
-    signature_age_max_s: int = SIGNATURE_AGE_MAX_S,
+    signature_age_max_s: Callable[[Any, str], int] | None = None,
 ) -> dict[str, Any]:
     """What the S3 server is started with (see ``heavylift_local.s3.config``)."""
     names = bucket_names(topology)
@@ -225,6 +226,7 @@ def s3_config(
         }
 
     everything = [{"actions": ["s3:*"], "resources": ["*"]}]
+    age_max_s = signature_age_max_s or signature_age_max({})
     return {
         "port": port,
         "data": str(data),
@@ -239,7 +241,7 @@ def s3_config(
                 "versioned": bucket.versioned,
                 "cors": cors(bucket),
                 "lifecycle": lifecycle(bucket),
-                "policy": {"signature_age_max_s": signature_age_max_s},
+                "policy": {"signature_age_max_s": age_max_s(topology, bucket.name)},
             }
             for bucket in topology.BUCKETS
         ],
@@ -254,10 +256,14 @@ def s3_config(
     }
 
 
-def signature_age_max(outer: Mapping[str, str]) -> int:
-    """How old a signature may be, in seconds: an hour, or longer where a deployer lets signatures live longer."""
+def signature_age_max(outer: Mapping[str, str]) -> Callable[[Any, str], int]:
+    """Under these settings, how old a signature may be when a bucket of a topology sees it, in seconds.
+
+    A setting that is no number counts as none; the functions say so themselves.
+    """
     text = outer.get("SIGNATURE_TTL_SECONDS", "")
-    return max(SIGNATURE_AGE_MAX_S, int(text)) if text.isascii() and text.isdigit() else SIGNATURE_AGE_MAX_S
+    told = {"SIGNATURE_TTL_SECONDS": text} if text.isascii() and text.isdigit() else {}
+    return lambda topology, bucket: int(topology.signature_age_max_s(bucket, told))
 
 
 def _s3_allows(function: Any, buckets: Mapping[str, str]) -> list[dict[str, list[str]]]:

@@ -325,14 +325,20 @@ def test_buckets_are_closed_kept_and_tls_only(assembly: Assembly) -> None:
         assert "BucketEncryption" in told
         assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
         assert "AccessControl" not in told
+    ages = set()
     for _, _, policy in resources(assembly, "AWS::S3::BucketPolicy"):
         statements = policy["Properties"]["PolicyDocument"]["Statement"]
         assert {one["Effect"] for one in statements} == {"Deny"}
         assert {json.dumps(one["Condition"]) for one in statements} == {
+            json.dumps({"NumericGreaterThan": {"s3:signatureAge": age}})
+            for age in (930_000, 3_630_000)
+            if statements[-1]["Condition"]["NumericGreaterThan"]["s3:signatureAge"] == age
+        } | {
             json.dumps({"Bool": {"aws:SecureTransport": "false"}}),
             json.dumps({"NumericLessThan": {"s3:TlsVersion": 1.2}}),
-            json.dumps({"NumericGreaterThan": {"s3:signatureAge": 3_600_000}}),
         }
+        ages.add(statements[-1]["Condition"]["NumericGreaterThan"]["s3:signatureAge"])
+    assert ages == {930_000, 3_630_000}
 
 
 def test_the_table_survives(assembly: Assembly) -> None:
@@ -537,7 +543,9 @@ def test_preflights_are_answered_the_same_here_and_there(assembly: Assembly, tmp
 def test_signatures_age_the_same_here_and_there() -> None:
     """The local buckets deny what the cloud's deny, with the default and with a deployer's longer life."""
     for told in ({}, {"SIGNATURE_TTL_SECONDS": "60"}, {"SIGNATURE_TTL_SECONDS": "7200"}):
-        assert plan.signature_age_max(told) == Config(settings=told).signature_age_max_s()
+        for bucket in topology.BUCKETS:
+            here = plan.signature_age_max(told)(topology, bucket.name)
+            assert here == Config(settings=told).signature_age_max_s(bucket.name)
 
 
 # --- the act of synthesising

@@ -45,8 +45,9 @@ def test_the_s3_server_gets_the_topologys_lifecycle(identity: plan.Identity, tmp
         assert {r.prefix: r.expire_days for r in bucket.lifecycle if r.expire_days is not None} == expiring
         aborting = [r.abort_incomplete_days for r in bucket.lifecycle if r.abort_incomplete_days is not None]
         assert aborting == [wanted.abort_incomplete_days]
-        assert bucket.signature_age_max_s == 7200
-    assert plan.signature_age_max({}) == plan.SIGNATURE_AGE_MAX_S
+        assert bucket.signature_age_max_s == 7230
+    plain = {bucket.name: plan.signature_age_max({})(TOPOLOGY, bucket.name) for bucket in TOPOLOGY.BUCKETS}
+    assert plain == {"staging": 930, "store": 3630, "derived": 3630}
 
 
 def test_every_s3_right_names_a_bucket_that_exists(identity: plan.Identity, tmp_path: Path) -> None:
