@@ -132,7 +132,13 @@ def live(world: World) -> None:
     begin_upload(world, f"work/acme/{asked['archive_id']}/t-1")
     job = job_of(world, asked["archive_id"])
     begun = replace(job, status=jobs.ArchiveStatus.BUILDING, content_sha256=digest, s3_upload_id=upload)
-    world.dynamodb.put_item(TableName=topology.TABLE.name, Item=ddb_json.encode_item(jobs.to_item(begun)))
+    _, waiting = ask(world, file_ids=ids[1:3])
+    for item in (
+        jobs.to_item(begun),
+        {"pk": f"T#acme#AT#{digest}", "sk": "T", "archive_id": asked["archive_id"], "until": 9e9, "version": 1},
+        {"pk": f"T#acme#AD#{digest}", "sk": waiting["archive_id"]},
+    ):
+        world.dynamodb.put_item(TableName=topology.TABLE.name, Item=ddb_json.encode_item(item))
     world.call("complete", "DELETE", "/v1/archives/{id}", path={"id": asked["archive_id"]})
     world.pump()
     # What the sweeper finds: a lost event, uploads of nobody's, a week that is over.

@@ -6,6 +6,7 @@ import contextlib
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from heavylift.archives import building
 from tests.doubles.answers import refusal
 from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.queues import Message
 from tests.doubles.world import DERIVED, STORE, World
 from tests.heavylift.archives.sites import SMALL
 
@@ -129,6 +131,130 @@ def test_building_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int]
         assert world.queues.dead == []
 
 
+# --- twins ---
+
+WRITES = {"create_multipart_upload", "upload_part", "upload_part_copy", "complete_multipart_upload"}
+
+
+def twins(world: World, around: Callable[[Message], Around]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Two jobs of the same files, of which the first is delivered under ``around(message of the second)``; both when
+    nothing is left to do, and the writes that made archives of them.
+    """
+    ids = stored(world)
+    asked = [ask(world, ids) for _ in range(2)]
+    world.announce()
+    first, second = world.queues.receive(), world.queues.receive()
+    assert first is not None
+    assert second is not None
+    world.gate.restart(around(second))
+    with contextlib.suppress(Killed):
+        world.deliver(first)
+    world.gate.around = None
+    world.pump()
+    if not all(look(world, archive_id)["final"] for archive_id in asked):
+        sweep_all(world, asked[0])
+        sweep_all(world, asked[1])
+    views = [look(world, archive_id) for archive_id in asked]
+    writes = [call.operation for call in world.gate.calls if call.operation in WRITES]
+    check(world, views[0], ids)
+    assert {view["status"] for view in views} == {"completed"}
+    assert {view["crc32"] for view in views} == {views[0]["crc32"]}
+    assert world.queues.dead == []
+    return views, writes
+
+
+def twin_at(world: World, number: int, second: Message, *, kill: bool = False) -> Around:
+    """At call ``number`` the twin runs to its end; ``kill``: it is the end of the first."""
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        if call.number != number:
+            return run()
+        world.gate.around = None
+        world.deliver(second)
+        if kill:
+            raise Killed(f"before call {number}")
+        return run()
+
+    return around
+
+
+def test_a_twin_at_any_call_builds_nothing_twice(worlds: Worlds) -> None:
+    """Two requests for the same files at the same moment: whenever the second one comes, one archive is built once."""
+    world = worlds()
+    ask(world, stored(world))
+    world.gate.restart()
+    world.pump()
+    alone = sorted(call.operation for call in world.gate.calls if call.operation in WRITES)
+    for number in range(1, len(world.gate.calls) + 1, 3):
+        world = worlds()
+        views, writes = twins(world, lambda second, world=world, number=number: twin_at(world, number, second))  # type: ignore[misc]
+        assert sorted(writes) == alone, number
+        assert sorted(view["reused"] for view in views) == [False, True], number
+
+
+def test_a_twin_outlives_the_one_that_had_the_turn(worlds: Worlds) -> None:
+    """The builder dies at any call after its twin has begun to wait: both come to their archive all the same."""
+    for number in range(4, calls_of(worlds), 12):
+        world = worlds()
+        twins(world, lambda second, world=world, number=number: twin_at(world, number, second, kill=True))  # type: ignore[misc]
+
+
+def test_a_twin_goes_on_where_the_other_was_cancelled(world: World) -> None:
+    """Cancelled in the middle, the one that had the turn hands it on at once: no sweeper is needed."""
+    ids = stored(world)
+    first, second = ask(world, ids), ask(world, ids)
+    world.announce()
+    messages = [world.queues.receive(), world.queues.receive()]
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        answer = run()
+        if call.operation == "upload_part":
+            world.gate.around = None
+            assert messages[1] is not None
+            world.deliver(messages[1])
+            assert look(world, second)["parts"] == 0
+            world.call("complete", "DELETE", "/v1/archives/{id}", path={"id": first})
+        return answer
+
+    assert messages[0] is not None
+    world.gate.restart(around)
+    world.deliver(messages[0])
+    world.pump()
+
+    assert look(world, first)["status"] == "cancelled"
+    check(world, look(world, second), ids)
+
+
+def test_a_file_that_goes_while_its_archive_is_waited_for(world: World) -> None:
+    """The twin's archive is there, and holds what was deleted since: who has waited does not end with it."""
+    ids = stored(world)
+    ask(world, ids)
+    waiting = {how: ask(world, ids, on_missing=how) for how in ("fail", "skip")}
+    world.announce()
+    messages = [world.queues.receive() for _ in range(3)]
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        answer = run()
+        if call.operation == "complete_multipart_upload" and call.arguments["Key"].startswith("archives/"):
+            world.gate.around = None
+            for message in messages[1:]:
+                assert message is not None
+                world.deliver(message)
+            world.call("complete", "DELETE", "/v1/files/{id}", path={"id": ids[1]})
+        return answer
+
+    assert messages[0] is not None
+    world.gate.restart(around)
+    world.deliver(messages[0])
+    world.pump()
+    failed, skipped = look(world, waiting["fail"]), look(world, waiting["skip"])
+
+    assert (failed["status"], failed["failure"]["code"]) == ("failed", "source_missing"), failed
+    assert failed["failure"]["file_id"] == ids[1]
+    assert (skipped["status"], skipped["missing"]) == ("completed", 1), skipped
+    nothing_left(world)
+
+
 def in_slices(world: World, calls: int) -> Around:
     """Each slice has time for so many calls."""
     handled, begun = [0], [0]
@@ -237,6 +363,20 @@ def test_a_vanished_member_is_left_out_where_that_was_asked(world: World, n: int
     with zipfile.ZipFile(io.BytesIO(world.s3.buckets[DERIVED][key].body)) as archive:
         assert len([one for one in archive.namelist() if one.endswith(".txt") and "scan" in one]) == len(SIZES) - 1
         assert any(ids[n] in archive.read(one).decode("utf-8", "replace") for one in archive.namelist())
+
+
+def test_more_than_s3_can_hold_fails_in_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one upload's parts nor blocks of them suffice: ``too_large`` at once, for good, and nothing is begun."""
+    monkeypatch.setattr(building, "PARAMS", replace(SMALL, part_count_max=2))
+    archive_id = ask(world, stored(world))
+    world.gate.restart()
+    world.pump()
+    view = look(world, archive_id)
+
+    assert (view["status"], view["failure"]["code"]) == ("failed", "too_large"), view
+    assert view["failure"]["retryable"] is False
+    assert "create_multipart_upload" not in {call.operation for call in world.gate.calls}
+    nothing_left(world)
 
 
 # --- the world's faults ---

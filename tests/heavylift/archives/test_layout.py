@@ -282,6 +282,14 @@ def test_more_than_s3_holds_is_no_plan() -> None:
         plan(members_of([30 * TB, 30 * TB]))
 
 
+def test_more_parts_than_blocks_take_together_is_no_plan() -> None:
+    """Blocks save parts only where each is of several; a last part by itself is none."""
+    params = replace(SMALL, part_count_max=3, junctions="direct")
+    assert plan(members_of([400] * 6), params).blocks
+    with pytest.raises(TooLarge):
+        plan(members_of([400] * 6), replace(params, part_count_max=1))
+
+
 @pytest.mark.parametrize("given", [{"junctions": "best"}, {"copy_target": 1}, {"literal_target": 1}])
 def test_parameters_that_could_break_a_rule_are_refused(given: dict[str, object]) -> None:
     """Equal shares of a range never fall below S3's smallest part."""

@@ -68,6 +68,7 @@ def _delete_archive(tenant: str, content_sha256: str) -> None:
 
 def settle(job: ArchiveJob) -> ArchiveJob:
     """Clear up after a job that has ended, and write down that it was done; else it stays due."""
+    store.end_turn(job)
     if not clear(job):
         return job
 

@@ -113,6 +113,55 @@ def jobs_of_content(tenant: str, content_sha256: str) -> list[ArchiveJob]:
     return [jobs.from_item(item) for item in found]
 
 
+# --- whose turn it is ---
+
+
+def _turn_key(tenant: str, content_sha256: str) -> dict[str, str]:
+    return {"pk": f"T#{tenant}#AT#{content_sha256}", "sk": "T"}
+
+
+def take_turn(job: ArchiveJob) -> bool:
+    """Whether ``job`` builds the archive of its content now. Of the jobs that want the same archive one does, the
+    others wait; one that has not come back for as long as the sweeper waits for it has had its turn.
+    """
+    key = _turn_key(job.tenant, job.content_sha256 or "")
+    for attempt in range(CHANGE_TRIES):
+        held, now = items.get(key), time.time()
+        if held is not None and held["archive_id"] != job.archive_id and held["until"] > now:
+            return False
+        turn = {
+            **key,
+            "archive_id": job.archive_id,
+            "until": now + work.look_again_s(STAGE),
+            "version": 1 + (held["version"] if held else 0),
+            "ttl": math.ceil(now + CONTENT_NOTED_S),
+        }
+        if items.put_version(turn):
+            return True
+        time.sleep(0.01 * attempt)
+    raise items.Stale(job.archive_id)
+
+
+def turn_is_free(job: ArchiveJob) -> bool:
+    """Whether ``job`` could have the turn now."""
+    held = items.get(_turn_key(job.tenant, job.content_sha256 or ""))
+    return held is None or held["until"] <= time.time()
+
+
+def end_turn(job: ArchiveJob) -> None:
+    """Give the turn back, if it is ``job``'s, and wake who waits for it; killed in between, the sweeper wakes them."""
+    if job.content_sha256 is None:
+        return
+    key = _turn_key(job.tenant, job.content_sha256)
+    held = items.get(key)
+    if held is None or held["archive_id"] != job.archive_id or not held["until"]:
+        return
+    items.change(key, {"until": 0, "version": held["version"] + 1}, (), version=held["version"])
+    for other in jobs_of_content(job.tenant, job.content_sha256):
+        if not other.final and other.archive_id != job.archive_id:
+            wake(other)
+
+
 # --- a worker's part ---
 
 

@@ -27,6 +27,7 @@ from heavylift.archives.jobs import ArchiveJob
 from heavylift.archives.layout import Layout
 from heavylift.archives.members import Members
 from heavylift.archives.parts import MemberFault, Workplace
+from heavylift.archives.preparing import Standing
 from heavylift.errors import ContentError, HeavyliftError, TransientError
 from heavylift.limits import ARCHIVE_LEFT_OUT_MAX
 from heavylift.messages import Delivery
@@ -39,6 +40,7 @@ from heavylift.work import STALLS_MAX, Claim, LeaseLost, failure_of, look_again_
 STAGE = store.STAGE
 # What a member's end is called in the job's failure, and whether ``on_missing: skip`` does without the member.
 _LEFT_OUT = frozenset({"source_missing", "source_changed", "source_frozen"})
+VANISHED = "The file was deleted while the archive was built."
 
 
 def take(delivery: Delivery) -> None:
@@ -87,15 +89,19 @@ def _failure(error: HeavyliftError) -> dict[str, Any]:
 
 
 def _lead(job: ArchiveJob, delivery: Delivery) -> None:
-    message = delivery.message
+    message, listed_before = delivery.message, job.list_key is not None
     try:
         job = preparing.prepare(job, delivery.seconds_left)
     except preparing.Unfinished as pause:
         _hand_on(job, message, pause.done)
         return
+    # The turn comes first: whoever had it until now has left an archive, or has not.
+    if not store.take_turn(job):
+        _wait(job)
+        return
     standing = preparing.standing(job)
     if standing is not None and standing.lasts:
-        ends.settle(preparing.complete(job, standing, reused=job.s3_upload_id is None))
+        _have(job, standing, message, listed_before)
         return
     site = _Site(job, delivery, fenced=True)
     # Sent again by the sweeper, this worker also does what others should have done.
@@ -114,6 +120,27 @@ def _lead(job: ArchiveJob, delivery: Delivery) -> None:
             _give_up(site.job, site.members, failed, message)
         case Done():
             _finish(site.job)
+
+
+def _wait(job: ArchiveJob) -> None:
+    """Another job makes this very archive. Whoever ends it wakes this one; the look behind the release is for an end
+    that came just before it.
+    """
+    logger().info("another job makes this archive", archive_id=job.archive_id)
+    store.write(job, lambda current, now: jobs.released(current, now, current.progress, look_again_s(STAGE)))
+    if store.turn_is_free(job):
+        store.wake(job)
+
+
+def _have(job: ArchiveJob, standing: Standing, message: queue.Message, listed_before: bool) -> None:
+    """The archive is there. What was deleted since this job's list was made is in no archive that it ends with."""
+    if listed_before:
+        members = preparing.load_members(job)
+        gone = selection.vanished(job.tenant, members)
+        if gone is not None:
+            _give_up(job, members, Failed("source_missing", VANISHED, gone), message)
+            return
+    ends.settle(preparing.complete(job, standing, reused=job.s3_upload_id is None))
 
 
 def _finish(job: ArchiveJob) -> None:
@@ -140,6 +167,7 @@ def _give_up(job: ArchiveJob, members: Members, failed: Failed, message: queue.M
     if job.s3_upload_id and not s3.abort_multipart(settings().derived_bucket, key, job.s3_upload_id):
         raise TransientError("aws_unavailable", "Parts outlived the abort of their upload.")
     logger().info("a member is left out", archive_id=job.archive_id, file_id=file_id, code=failed.code)
+    store.end_turn(job)
     job = store.write(job, lambda current, now: jobs.unlisted(current, file_id or "", failed.code, now))
     _hand_on(job, message, int(_checkpoint(message).get("done", 0)) + 1)
 
@@ -303,7 +331,7 @@ class _Site:
         """Nothing that was deleted meanwhile is joined. Beside the archive, and before it: where each member lies."""
         gone = selection.vanished(self.job.tenant, layout.members)
         if gone is not None:
-            raise MemberFault(gone, "source_missing", "The file was deleted while the archive was built.")
+            raise MemberFault(gone, "source_missing", VANISHED)
         body = index.build(layout.members, layout.data_offset)
         key = keys.archive_index(self.job.tenant, self.job.content_sha256 or "")
         s3.put_bytes(self._bucket, key, body, media_type="application/octet-stream")
