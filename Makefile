@@ -15,6 +15,7 @@ help:
 	@echo "make test | test-full          every check at its smallest size | at full size"
 	@echo "make synth                     CloudFormation templates in cdk.out/"
 	@echo "make fuzz                      every own parser under a fuzzer, a minute each"
+	@echo "make soak                      clients at work in bad weather, SOAK_MINUTES long"
 	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
 
 # The environment: plain pip with hashes. The stamp names the lock it was made from.
@@ -90,8 +91,14 @@ fuzz: $(VENV)/.fuzz
 	@$(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS) $(TARGETS)
 
 # Not built yet: each says so and fails, rather than pretending.
-layers soak:
+layers:
 	@echo "make $@: not built yet" >&2; exit 2
+
+# Clients, kills and lost events for a while, then an inspection; soak/README.md.
+SOAK_MINUTES ?= 20
+SOAK_SEED ?= 1
+soak: $(VENV)/.test
+	@$(BIN)/python -m soak.run --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED)
 
 # Refreshing the locks is the only command that wants uv.
 UV_COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from heavylift_local.testing import RunningStack, running_stack
-from tests.faults.test_chaos import eventually_empty, open_uploads, settled, well
+from tests.faults.waiting import eventually_empty, open_uploads, settled, well
 from tests.interop.conftest import Desk
 
 pytestmark = pytest.mark.xdist_group("big promotion")
