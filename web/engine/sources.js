@@ -10,7 +10,7 @@ const HANDLES_AT_ONCE = 32; // getFile() is a round trip to the browser's proces
  * @typedef {{found: Found[], folder: string | null, handles: object[], problems: {path: string, message: string}[]}} Collected
  */
 
-const isHandle = (one) => typeof one?.getFile === "function" || typeof one?.values === "function";
+const isHandle = (one) => typeof one?.getFile === "function" || (typeof one?.values === "function" && !one[Symbol.iterator]); // lists have values, too
 const isEntry = (one) => typeof one?.createReader === "function" || (one?.isFile === true && typeof one.file === "function");
 
 /**
