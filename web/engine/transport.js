@@ -19,14 +19,14 @@ async function request(method, url, headers, body, signal) {
       method,
       headers,
       body,
-      signal: AbortSignal.any([signal, limit]),
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
       credentials: "omit", // the token is all that we are; a cookie of the API's host is none of ours
       cache: "no-store",
       referrerPolicy: "no-referrer",
     });
     return { status: answer.status, headers: answer.headers, text: await answer.text() };
   } catch (error) {
-    if (signal.aborted) throw signal.reason;
+    if (signal?.aborted) throw signal.reason;
     throw new NetworkError(limit.aborted ? `The API did not answer within ${API_SECONDS_MAX} s.` : "The API cannot be reached.");
   }
 }
