@@ -58,7 +58,9 @@ function send(method, url, headers, body, size, signal, onProgress) {
       };
     }
     call.onload = () => {
-      const get = (name) => call.getResponseHeader(name);
+      // Asking for a header that the store does not expose would be an error in the console.
+      const told = call.getAllResponseHeaders().toLowerCase().split("\r\n");
+      const get = (name) => (told.some((line) => line.startsWith(`${name.toLowerCase()}:`)) ? call.getResponseHeader(name) : null);
       end(resolve, { status: call.status, headers: { get }, text: call.responseText });
     };
     call.onerror = () => end(reject, new NetworkError("The store cannot be reached."));
