@@ -6,21 +6,29 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
 from heavylift.errors import ContentError
 from heavylift.image.narrow import reducible
 from heavylift.tiff import tags
-from heavylift.tiff.bands import Group
+from heavylift.tiff.bands import Group, Shrink
+from heavylift.tiff.deflate import ZSTD, fill_raw_frame, inflate, raw_frame_bytes
 from heavylift.tiff.layout import Chunks, Picture, channels, is_wide
-from heavylift.tiff.rewrap import Field, rewrap
+from heavylift.tiff.rewrap import Field, Frame, frame, rewrap
+from heavylift.tiff.small_jpeg import small_jpeg
 
 if TYPE_CHECKING:
     from heavylift.tiff.samples import Array, Unpacker
 
 Stored = dict[tuple[int, int], bytearray]
+Key = tuple[int, int]  # a chunk's offset and length
+Box = tuple[int, int, int, int]
+
+# Modes that are all there is to a decoded picture: no palette, nothing that stands for transparent.
+_PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "F"})
+_CANVASES_MAX: Final = 2  # regular groups, and those at the right edge
 
 
 def decoded(tiff: bytes, invert_16: bool) -> Image.Image:
@@ -30,30 +38,86 @@ def decoded(tiff: bytes, invert_16: bool) -> Image.Image:
     return reducible(image, invert_16=invert_16)
 
 
+class _SmallTiffs:
+    """Decodes small TIFFs that differ in nothing but their size and their chunks' bytes.
+
+    Pillow opens the first one, which tells how to call its decoder for the others: straight into a picture that was
+    there before, where ``reuse`` says that its pixels are done with when the next one comes.
+    """
+
+    def __init__(self, invert_16: bool, *, reuse: bool) -> None:
+        self._invert, self._reuse = invert_16, reuse
+        self._how: tuple[str, Any] | None = None
+        self._canvases: dict[tuple[int, int], Image.Image] = {}
+
+    def decode(self, tiff: bytes | memoryview, size: tuple[int, int]) -> Image.Image:
+        if self._how is None:
+            image = Image.open(io.BytesIO(tiff), formats=["TIFF"])
+            plain = image.mode in _PLAIN_MODES and image.palette is None and "transparency" not in image.info
+            if plain and len(image.tile) == 1 and image.tile[0][0] == "libtiff" and image.size == size:
+                self._how = (image.mode, image.tile[0][3])
+            image.load()
+            return reducible(image, invert_16=self._invert)
+        mode, arguments = self._how
+        canvas = self._canvases.get(size) or Image.new(mode, size, None)
+        if self._reuse:
+            if len(self._canvases) >= _CANVASES_MAX and size not in self._canvases:
+                self._canvases.clear()
+            self._canvases[size] = canvas
+        canvas.frombytes(tiff, "libtiff", arguments)
+        return canvas
+
+
 class GroupDecoder:
-    """Decodes groups of one plane. Chunks that were never written show the background: samples of zero."""
+    """Decodes groups of one plane, for an average over the cells of ``shrink``.
+
+    ``scale``: the pictures come that much smaller than the group already. Chunks that were never written show the
+    background: samples of zero.
+    """
 
     def __init__(
-        self, picture: Picture, chunks: Chunks, fields: Sequence[Field], plane: int, unpacker: Unpacker | None
+        self,
+        picture: Picture,
+        chunks: Chunks,
+        fields: Sequence[Field],
+        plane: int,
+        unpacker: Unpacker | None,
+        shrink: Shrink,
     ) -> None:
         self._picture, self._chunks, self._fields, self._plane = picture, chunks, fields, plane
         self._first = plane * picture.across * picture.down
         self._unpacker = unpacker
         self._invert = picture.photometric == tags.WHITE_IS_ZERO and picture.bits == 16 and picture.planar == 1
+        self._tiffs = _SmallTiffs(self._invert, reuse=(shrink.across, shrink.down) != (1, 1))
+        self._deflated = picture.compression in tags.DEFLATE and picture.fill_order == 1
+        self._frames: dict[tuple[int, int], Frame] = {}
+        self._buffer = bytearray()
+        tables = next((field.value for field in fields if field.tag == tags.JPEG_TABLES), b"")
+        by_libtiff = unpacker is None and not shrink.carry
+        self._small = small_jpeg(picture, tables, (shrink.across, shrink.down)) if by_libtiff else None
+        self.scale = 1 if self._small is None else self._small.scale
 
     def decode(self, group: Group, stored: Stored) -> list[Image.Image]:
-        """A group's pixels from its chunks as stored, by (offset, length). One picture, or one of each channel."""
+        """A group's pixels from its chunks as stored, by (offset, length). One picture, or one of each channel.
+
+        They are overwritten by the next group's where the cells are larger than a pixel.
+        """
         chunks, first = self._chunks, self._first
         keys = [(chunks.offsets[first + i], chunks.counts[first + i]) for i in group.chunks]
         if self._unpacker is not None:
             return self._by_numbers(group, keys, stored, self._unpacker)
+        if self._small is not None:
+            return [self._smaller(group, keys, stored)]
         apart = self._picture.compression in tags.PICTURES
         if not apart and all(count for _, count in keys):
+            size = (group.width, group.height)
+            if self._deflated:
+                return [self._tiffs.decode(self._inflated(group, keys, stored), size)]
             numbers = {key: number for number, key in enumerate(stored)}
             order = [numbers[key] for key in keys]
-            size, chunk_size = (group.width, group.height), (self._picture.chunk_width, self._picture.chunk_height)
+            chunk_size = (self._picture.chunk_width, self._picture.chunk_height)
             data = rewrap(self._picture, self._fields, size, chunk_size, list(stored.values()), order)
-            return [decoded(data, self._invert)]
+            return [self._tiffs.decode(data, size)]
         canvas: Image.Image | None = None
         for key, box in self._places(group, keys):
             if not key[1]:
@@ -65,9 +129,43 @@ class GroupDecoder:
             canvas.paste(part, box)
         return [canvas or background(empty_mode(self._picture), (group.width, group.height), self._picture)]
 
-    def _places(
-        self, group: Group, keys: Sequence[tuple[int, int]]
-    ) -> list[tuple[tuple[int, int], tuple[int, int, int, int]]]:
+    def _inflated(self, group: Group, keys: Sequence[Key], stored: Stored) -> memoryview:
+        """A group's deflated chunks as a TIFF of raw frames; overwritten by the next one."""
+        size = (group.width, group.height)
+        picture = self._picture
+        made = self._frames.get(size)
+        if made is None:
+            lengths = [raw_frame_bytes(picture.chunk_bytes(self._first + i)) for i in group.chunks]
+            chunk_size = (picture.chunk_width, picture.chunk_height)
+            made = frame(picture, self._fields, size, chunk_size, lengths, range(len(lengths)), compression=ZSTD)
+            self._frames[size] = made
+        if len(self._buffer) < made.size_bytes:
+            self._buffer = bytearray(made.size_bytes)
+        view = memoryview(self._buffer)[: made.size_bytes]
+        view[: len(made.head)] = made.head
+        ends = (*made.starts[1:], made.size_bytes)
+        for key, start, end in zip(keys, made.starts, ends, strict=True):
+            data = stored[key]
+            fill_raw_frame(view[start:end], lambda place, data=data: inflate(data, place))  # type: ignore[misc]
+        return view
+
+    def _smaller(self, group: Group, keys: Sequence[Key], stored: Stored) -> Image.Image:
+        """A group of JPEG chunks at 1/``scale``."""
+        small, scale = self._small, self.scale
+        assert small is not None
+        whole = (-(-group.width // scale), -(-group.height // scale))
+        canvas = background(small.mode, whole, self._picture)
+        for key, box in self._places(group, keys):
+            if not key[1]:
+                continue
+            size = (box[2] - box[0], box[3] - box[1])
+            part = small.decode(stored[key], size)
+            if part is None:
+                part = self._one(stored[key], size).reduce(scale)
+            canvas.paste(part, (box[0] // scale, box[1] // scale))
+        return canvas
+
+    def _places(self, group: Group, keys: Sequence[Key]) -> list[tuple[Key, Box]]:
         """Each chunk's key and its box in the group."""
         width, height = self._picture.chunk_width, self._picture.chunk_height
         found = []
@@ -101,9 +199,7 @@ class GroupDecoder:
 
     # --- samples that Pillow does not unpack
 
-    def _by_numbers(
-        self, group: Group, keys: Sequence[tuple[int, int]], stored: Stored, unpacker: Unpacker
-    ) -> list[Image.Image]:
+    def _by_numbers(self, group: Group, keys: Sequence[Key], stored: Stored, unpacker: Unpacker) -> list[Image.Image]:
         canvases: list[Image.Image] = []
         for key, box in self._places(group, keys):
             if not key[1]:
@@ -132,6 +228,10 @@ class GroupDecoder:
         rows = picture.chunk_height if picture.tiled else height
         if picture.compression == tags.NONE:
             return np.frombuffer(data, np.uint8, rows * row_bytes).reshape(rows, row_bytes)
+        if self._deflated:
+            made = np.empty((rows, row_bytes), np.uint8)
+            inflate(data, made.data.cast("B"))
+            return made
         grey = replace(
             picture,
             width=row_bytes,

@@ -10,9 +10,9 @@ may stop between two bands: what is kept then is a checkpoint (``tiff.checkpoint
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageChops
@@ -26,6 +26,7 @@ from heavylift.tiff import tags
 from heavylift.tiff.bands import Path, Shrink, choose_path, group_ranges, groups
 from heavylift.tiff.checkpoint import Kept, packed, plan_of, unpacked
 from heavylift.tiff.chunks import GroupDecoder, decoded
+from heavylift.tiff.deflate import ZSTD, raw_frame
 from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels, is_wide, planes_wanted
 from heavylift.tiff.pace import Paused
 from heavylift.tiff.rewrap import Field, read_fields, rewrap
@@ -199,10 +200,10 @@ class _Reduction:
             return [ImageChops.invert(canvas) if invert else canvas]
 
         def by_libtiff(view: memoryview, count: int) -> Band:
-            # Undoing predictors is libtiff's work too: the rows travel as deflate that does not compress.
-            data = bytes(view) if plain else zlib.compress(view, 0)
+            # Undoing predictors is libtiff's work too: the rows travel in a coding that does not compress.
+            data = bytes(view) if plain else raw_frame(view)
             size = (width, count)
-            coding = tags.NONE if plain else 8
+            coding = tags.NONE if plain else ZSTD
             fields = [field for field in self._fields if field.tag != tags.FILL_ORDER or picture.compression == coding]
             return [decoded(rewrap(picture, fields, size, size, [data], [0], compression=coding), invert)]
 
@@ -219,7 +220,10 @@ class _Reduction:
             for group in groups(picture, shrink, start):
                 yield from group_ranges(group, chunks, first)
 
-        decoder = GroupDecoder(picture, chunks, self._fields, plane, None if by_pillow(picture) else self._unpacker())
+        unpacker = None if by_pillow(picture) else self._unpacker()
+        decoder = GroupDecoder(picture, chunks, self._fields, plane, unpacker, shrink)
+        # What is left to average where the decoder has made the pictures smaller.
+        left = replace(shrink, across=shrink.across // decoder.scale, down=shrink.down // decoder.scale)
         stream = self._source.stream(wanted())
         row: Band = []
         for group in groups(picture, shrink, start):
@@ -234,7 +238,7 @@ class _Reduction:
                 stored.clear()
                 if shrink.carry:
                     band = self._carried(band, last=last)
-                reduced = [reduced_band(image, shrink) for image in band]
+                reduced = [reduced_band(image, left) for image in band]
                 del band
                 if group.width < picture.width:
                     if not row:

@@ -67,6 +67,90 @@ def read_fields(picture: Picture, size_bytes: int) -> Reader[tuple[Field, ...]]:
     return tuple(fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The beginning of a small TIFF: header, directory and values, and where in the file each chunk has its place."""
+
+    head: bytes
+    starts: tuple[int, ...]
+    size_bytes: int
+
+
+def frame(
+    picture: Picture,
+    fields: Sequence[Field],
+    size: tuple[int, int],
+    chunk_size: tuple[int, int],
+    lengths: Sequence[int],
+    order: Sequence[int],
+    *,
+    compression: int | None = None,
+) -> Frame:
+    """A classic TIFF of ``size`` pixels, without its chunks: chunk i is the one of ``lengths[order[i]]`` bytes.
+
+    ``compression`` where the chunks' coding differs from the file's. The directory comes first, so that it lies at the
+    same place in all TIFFs of as many chunks.
+    """
+    mark = picture.ifd.header.order
+    together = picture.samples_together
+    coding = picture.compression if compression is None else compression
+
+    def short(*values: int) -> bytes:
+        return struct.pack(f"{mark}{len(values)}H", *values)
+
+    def long(*values: int) -> bytes:
+        return struct.pack(f"{mark}{len(values)}I", *values)
+
+    places = bytes(4 * len(order))  # filled in when it is known how long the directory is
+    entries = [
+        Field(tags.IMAGE_WIDTH, _LONG, 1, long(size[0])),
+        Field(tags.IMAGE_LENGTH, _LONG, 1, long(size[1])),
+        Field(tags.BITS_PER_SAMPLE, _SHORT, together, short(*[picture.bits] * together)),
+        Field(tags.COMPRESSION, _SHORT, 1, short(coding)),
+        Field(tags.PHOTOMETRIC, _SHORT, 1, short(1 if picture.planar == 2 else picture.photometric)),
+        Field(tags.SAMPLES_PER_PIXEL, _SHORT, 1, short(together)),
+        Field(tags.PLANAR_CONFIGURATION, _SHORT, 1, short(1)),
+    ]
+    counts = long(*(lengths[i] for i in order))
+    if picture.tiled:
+        entries += [
+            Field(tags.TILE_WIDTH, _LONG, 1, long(chunk_size[0])),
+            Field(tags.TILE_LENGTH, _LONG, 1, long(chunk_size[1])),
+            Field(tags.TILE_OFFSETS, _LONG, len(order), places),
+            Field(tags.TILE_BYTE_COUNTS, _LONG, len(order), counts),
+        ]
+    else:
+        entries += [
+            Field(tags.ROWS_PER_STRIP, _LONG, 1, long(chunk_size[1])),
+            Field(tags.STRIP_OFFSETS, _LONG, len(order), places),
+            Field(tags.STRIP_BYTE_COUNTS, _LONG, len(order), counts),
+        ]
+    entries += [field for field in fields if not (field.tag == tags.PREDICTOR and coding == tags.NONE)]
+    entries.sort(key=lambda field: field.tag)
+
+    behind_at = 8 + 2 + 12 * len(entries) + 4
+    end = behind_at + sum(len(entry.value) + len(entry.value) % 2 for entry in entries if len(entry.value) > 4)
+    starts = []
+    for length in lengths:
+        starts.append(end)
+        end += length
+    offsets = long(*(starts[i] for i in order))
+
+    directory, behind = [short(len(entries))], []
+    for entry in entries:
+        value = offsets if entry.tag in (tags.TILE_OFFSETS, tags.STRIP_OFFSETS) else entry.value
+        directory.append(struct.pack(f"{mark}HHI", entry.tag, entry.type, entry.count))
+        if len(value) <= 4:
+            directory.append(value.ljust(4, b"\0"))
+        else:
+            directory.append(long(behind_at))
+            value += b"\0" * (len(value) % 2)
+            behind.append(value)
+            behind_at += len(value)
+    head = (b"II" if mark == "<" else b"MM") + struct.pack(f"{mark}HI", 42, 8)
+    return Frame(b"".join([head, *directory, bytes(4), *behind]), tuple(starts), end)
+
+
 def rewrap(
     picture: Picture,
     fields: Sequence[Field],
@@ -77,63 +161,10 @@ def rewrap(
     *,
     compression: int | None = None,
 ) -> bytes:
-    """A classic TIFF of ``size`` pixels whose chunk i is ``chunks[order[i]]``.
+    """A classic TIFF of ``size`` pixels whose chunk i is ``chunks[order[i]]``; ``compression`` as in ``frame``.
 
-    ``compression`` where the chunks' coding differs from the file's. Memory: one copy of the chunks' bytes.
+    Memory: one copy of the chunks' bytes.
     """
-    mark = picture.ifd.header.order
-    starts, position = [], 8
-    for chunk in chunks:
-        starts.append(position)
-        position += len(chunk)
-    padding = position % 2
-    together = picture.samples_together
-    coding = picture.compression if compression is None else compression
-
-    def short(*values: int) -> bytes:
-        return struct.pack(f"{mark}{len(values)}H", *values)
-
-    def long(*values: int) -> bytes:
-        return struct.pack(f"{mark}{len(values)}I", *values)
-
-    entries = [
-        Field(tags.IMAGE_WIDTH, _LONG, 1, long(size[0])),
-        Field(tags.IMAGE_LENGTH, _LONG, 1, long(size[1])),
-        Field(tags.BITS_PER_SAMPLE, _SHORT, together, short(*[picture.bits] * together)),
-        Field(tags.COMPRESSION, _SHORT, 1, short(coding)),
-        Field(tags.PHOTOMETRIC, _SHORT, 1, short(1 if picture.planar == 2 else picture.photometric)),
-        Field(tags.SAMPLES_PER_PIXEL, _SHORT, 1, short(together)),
-        Field(tags.PLANAR_CONFIGURATION, _SHORT, 1, short(1)),
-    ]
-    offsets = long(*(starts[i] for i in order))
-    counts = long(*(len(chunks[i]) for i in order))
-    if picture.tiled:
-        entries += [
-            Field(tags.TILE_WIDTH, _LONG, 1, long(chunk_size[0])),
-            Field(tags.TILE_LENGTH, _LONG, 1, long(chunk_size[1])),
-            Field(tags.TILE_OFFSETS, _LONG, len(order), offsets),
-            Field(tags.TILE_BYTE_COUNTS, _LONG, len(order), counts),
-        ]
-    else:
-        entries += [
-            Field(tags.ROWS_PER_STRIP, _LONG, 1, long(chunk_size[1])),
-            Field(tags.STRIP_OFFSETS, _LONG, len(order), offsets),
-            Field(tags.STRIP_BYTE_COUNTS, _LONG, len(order), counts),
-        ]
-    entries += [field for field in fields if not (field.tag == tags.PREDICTOR and coding == tags.NONE)]
-    entries.sort(key=lambda field: field.tag)
-
-    directory_at = position + padding
-    behind_at = directory_at + 2 + 12 * len(entries) + 4
-    directory, behind = [short(len(entries))], []
-    for entry in entries:
-        directory.append(struct.pack(f"{mark}HHI", entry.tag, entry.type, entry.count))
-        if len(entry.value) <= 4:
-            directory.append(entry.value.ljust(4, b"\0"))
-        else:
-            directory.append(long(behind_at))
-            value = entry.value + b"\0" * (len(entry.value) % 2)
-            behind.append(value)
-            behind_at += len(value)
-    head = (b"II" if mark == "<" else b"MM") + struct.pack(f"{mark}HI", 42, directory_at)
-    return b"".join([head, *chunks, b"\0" * padding, *directory, b"\0" * 4, *behind])
+    lengths = [len(chunk) for chunk in chunks]
+    made = frame(picture, fields, size, chunk_size, lengths, order, compression=compression)
+    return b"".join([made.head, *chunks])
