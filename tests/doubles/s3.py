@@ -171,14 +171,19 @@ class FakeS3:
         VersionId: str | None = None,
     ) -> dict[str, Any]:
         found = self._find(Bucket, Key, "GetObject")
-        if Range is None or IfMatch is None:
-            assert Range is IfMatch is None, "a range without its condition may be of another object"
+        if Range is None:
+            assert IfMatch is None, "a condition is for ranges: whole objects are documents of ours"
             return {"Body": io.BytesIO(found.body)}
-        found = self._pinned(Bucket, Key, VersionId, IfMatch, "GetObject")
         first, last = (int(number) for number in Range.removeprefix("bytes=").split("-"))
+        if IfMatch is None:
+            assert first == 0, "a later range without its condition may be of another object"
+        else:
+            found = self._pinned(Bucket, Key, VersionId, IfMatch, "GetObject")
         if first >= len(found.body):
             raise refusal("InvalidRange", 416, "GetObject")
-        return {"Body": io.BytesIO(found.body[first : last + 1])}
+        data = found.body[first : last + 1]
+        place = f"bytes {first}-{first + len(data) - 1}/{len(found.body)}"
+        return {"Body": io.BytesIO(data), "ETag": f'"{found.etag}"', "ContentRange": place}
 
     def put_object(
         self,
@@ -227,6 +232,13 @@ class FakeS3:
             self.buckets[Bucket].pop(Key, None)
         if not left:
             del self.versions[Bucket, Key]
+        return {}
+
+    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
+        assert Delete["Quiet"] is True
+        assert 1 <= len(Delete["Objects"]) <= 1_000
+        for one in Delete["Objects"]:
+            self.delete_object(Bucket=Bucket, Key=one["Key"])
         return {}
 
     # --- listings ---

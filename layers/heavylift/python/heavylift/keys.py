@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -36,6 +37,46 @@ def store_dicom(tenant: str, file_id: str) -> str:
 def series_json(tenant: str, series_id: str, mark: int) -> str:
     """The prebuilt description of a series as of its ``mark``-th change; ``series_id`` is made by us."""
     return f"dicom/{tenant}/{series_id}/{mark}.json.gz"
+
+
+def series_metadata(tenant: str, series_id: str, mark: int) -> str:
+    """The metadata of a series' instances as of its ``mark``-th change."""
+    return f"dicom/{tenant}/{series_id}/{mark}-metadata.json.gz"
+
+
+def series_piece(tenant: str, series_id: str, name: str) -> str:
+    """Some of these metadata, on the way to all of them; ``name`` follows from the files."""
+    return f"dicom/{tenant}/{series_id}/{name}.piece.json.gz"
+
+
+def series_prefix(tenant: str, series_id: str) -> str:
+    """Where everything lies that was made of a series."""
+    return f"dicom/{tenant}/{series_id}/"
+
+
+def dicom_thumbnail(tenant: str, file_id: str, frame: int, edge: int) -> str:
+    """A frame of a DICOM file, small enough for a square of ``edge``; made when somebody asks for it."""
+    return f"dicom/{tenant}/{file_id}/{frame}-{edge}.jpg"
+
+
+def frames(tenant: str, owner_id: str, name: str) -> str:
+    """A body that is too large for an answer: of an instance (``owner_id`` is its file's), or of ``study_owner``."""
+    return f"frames/{tenant}/{owner_id}/{name}"
+
+
+def study_owner(tenant: str, study_uid: str) -> str:
+    """What stands for a study in keys: a digest, for keys hold no UID."""
+    return hashlib.sha256(f"study\n{tenant}\n{study_uid}".encode()).hexdigest()[:32]
+
+
+def study_prefixes(tenant: str, study_uid: str) -> tuple[str, ...]:
+    """Where everything lies that was made of several instances of a study."""
+    return tuple(f"{name}/{tenant}/{study_owner(tenant, study_uid)}/" for name in ("dicom", "frames"))
+
+
+def study_metadata(tenant: str, study_uid: str, name: str) -> str:
+    """The metadata of a study, too large for an answer; ``name`` follows from its content."""
+    return f"dicom/{tenant}/{study_owner(tenant, study_uid)}/{name}"
 
 
 def manifest(tenant: str, file_id: str) -> str:
@@ -108,7 +149,7 @@ def work_prefix(tenant: str, owner_id: str) -> str:
 
 def derived_prefixes(tenant: str, file_id: str) -> tuple[str, ...]:
     """Where everything that was made of a file lies; its audit trail is not among it."""
-    return tuple(f"{name}/{tenant}/{file_id}/" for name in ("thumbnails", "reports", "work"))
+    return tuple(f"{name}/{tenant}/{file_id}/" for name in ("thumbnails", "reports", "dicom", "frames", "work"))
 
 
 def audit_prefix(tenant: str, file_id: str) -> str:

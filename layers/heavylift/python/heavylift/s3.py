@@ -193,6 +193,44 @@ class ObjectSource:
 
 
 @dataclass(frozen=True, slots=True)
+class First:
+    """The first bytes of an object, and what it is: what a HEAD would say beside it."""
+
+    data: bytes
+    size_bytes: int
+    etag: str
+
+
+def read_first(bucket: str, key: str, length: int, traffic: Traffic | None = None) -> First:
+    """The first ``length`` bytes of an object that is not empty, in one request. NoSuchKey, TransientError.
+
+    The answer's own ETag says which object they are of; later reads are pinned by it.
+    """
+    failure: Exception | None = None
+    for attempt in range(READ_TRIES):
+        if attempt:
+            time.sleep(random.uniform(0, READ_BACKOFF_S * 2**attempt))
+        if traffic:
+            traffic.add(requests=1)
+        answer = _call("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{length - 1}")
+        size_bytes = int(answer["ContentRange"].rpartition("/")[2])
+        try:
+            body: bytes = answer["Body"].read()
+        except (BotoCoreError, OSError) as error:
+            failure = error
+            continue
+        if traffic:
+            traffic.add(bytes_in=len(body))
+        if len(body) == min(length, size_bytes):
+            return First(body, size_bytes, answer["ETag"].strip('"'))
+    raise TransientError(
+        "aws_unavailable",
+        f"S3 did not give the first {length} bytes in {READ_TRIES} tries.",
+        aws_code=type(failure).__name__ if failure else "ShortBody",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PartInfo:
     """A part as ListParts shows it; ``sha256`` and ``crc32`` are base64, None when S3 has none."""
 
@@ -383,16 +421,17 @@ def put_bytes(
     media_type: str,
     metadata: Mapping[str, str] | None = None,
     only_new: bool = False,
+    sha256: str | None = None,
 ) -> Stored:
-    """One small object. PreconditionFailed when ``only_new`` and it exists."""
-    extra = {"IfNoneMatch": "*"} if only_new else {}
+    """One small object, with its SHA-256 (base64) or a CRC-32. PreconditionFailed when ``only_new`` and it exists."""
+    extra: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
+    extra |= {"ChecksumSHA256": sha256} if sha256 else {"ChecksumAlgorithm": "CRC32"}
     answer = _call(
         "put_object",
         Bucket=bucket,
         Key=key,
         Body=body,
         ContentType=media_type,
-        ChecksumAlgorithm="CRC32",
         Metadata=dict(metadata or {}),
         **extra,
     )
@@ -418,6 +457,15 @@ def delete(bucket: str, key: str, version_id: str | None = None) -> None:
     """Delete an object, or one version of it for good; what is not there is deleted already."""
     extra = {"VersionId": version_id} if version_id else {}
     _call("delete_object", Bucket=bucket, Key=key, **extra)
+
+
+def delete_many(bucket: str, keys: Sequence[str]) -> set[str]:
+    """Delete up to 1,000 objects in one request; the keys that S3 has not deleted. TransientError."""
+    if not keys:
+        return set()
+    wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+    answer = _call("delete_objects", Bucket=bucket, Delete=wanted)
+    return {one["Key"] for one in answer.get("Errors", ())}
 
 
 def read_small(bucket: str, key: str, *, size_max: int = SMALL_OBJECT_MAX) -> bytes | None:
@@ -484,13 +532,19 @@ def presigned_get(
     disposition: str | None = None,
     media_type: str | None = None,
     version_id: str | None = None,
+    encoding: str | None = None,
 ) -> str:
-    """A GET URL by this function's role; the answer's headers are fixed by the signature."""
+    """A GET URL by this function's role; the answer's headers are fixed by the signature.
+
+    ``encoding``: the Content-Encoding to be told.
+    """
     parameters: dict[str, Any] = {"Bucket": bucket, "Key": key}
     if disposition:
         parameters["ResponseContentDisposition"] = disposition
     if media_type:
         parameters["ResponseContentType"] = media_type
+    if encoding:
+        parameters["ResponseContentEncoding"] = encoding
     if version_id:
         parameters["VersionId"] = version_id
     url: str = aws.client("s3").generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_s)

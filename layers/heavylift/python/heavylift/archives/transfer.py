@@ -118,7 +118,7 @@ def begin(bucket: str, key: str, traffic: Traffic, media_type: str = "applicatio
     return Upload(bucket, key, upload_id)
 
 
-def write_part(upload: Upload, number: int, data: mmap, traffic: Traffic) -> PartInfo:
+def write_part(upload: Upload, number: int, data: mmap | bytes, traffic: Traffic) -> PartInfo:
     """A part by hand, the whole of ``data``; S3 refuses it if it arrives changed. NoSuchUpload, TransientError."""
     check = crc.to_base64(zlib.crc32(data))
     traffic.add(requests=1, bytes_out=len(data))
