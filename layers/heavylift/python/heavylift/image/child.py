@@ -38,6 +38,7 @@ ALLOCATOR: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
     "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's: threads that nobody needs cost half of its import
 }
 PIPE_BYTES: Final = 1 << 20  # Linux's limit for ordinary users; the default of 64 KiB means many wake-ups
 POLL_SECONDS: Final = 0.25  # how often the remaining time is looked at
