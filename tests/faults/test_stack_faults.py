@@ -104,33 +104,38 @@ def test_functions_killed_at_random_moments(desk: Desk, tiff: bytes) -> None:
     _one_of_each(desk, ids, pictures=4)
 
 
-@pytest.mark.timeout(600)  # some thirty cold starts, one after another
-def test_five_attempts_end_in_failed_and_retry_mends(tiff: bytes) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        ("thumbnail", {"memory_mb": 60}),
+        # Some thirty cold starts, one after another: it never lives to its first write, so only the sweeper's own
+        # messages count as attempts, each of which ends in the dead-letter queue too.
+        pytest.param("validate", {"timeout_s": 0.01}, marks=pytest.mark.full),
+    ],
+)
+def test_five_attempts_end_in_failed_and_retry_mends(tiff: bytes, function: str, fault: dict[str, float]) -> None:
     """Over memory or time on every attempt: dead-letter queue, `failed` with its stage; a retry goes on from there."""
     # Slower clocks than above: the fifth receive has to come before the sweeper on a busy machine too.
     with running_stack(env={"HEAVYLIFT_TIME_SCALE": "300"}) as stack:
         desk = Desk(stack, stack.token("five"), "five")
-        stack.faults({"functions": {"thumbnail": {"memory_mb": 60}}})
-        heavy = desk.send_bytes("heavy.tif", tiff)
-        _until(lambda: desk.call("GET", f"/v1/files/{heavy}")["status"] == "processing")
-        stack.faults({"functions": {"thumbnail": {"memory_mb": 60}, "validate": {"timeout_s": 0.01}}})
-        slow = desk.initiate("slow.bin", 17 * MIB)  # complete commits `staged`, so that the sweeper knows of it
-        desk.send_parts(slow, bytes(17 * MIB))
-        for file_id, function in ((slow["upload_id"], "validate"), (heavy, "thumbnail")):
-            record = desk.wait_final(file_id, seconds=400)
-            assert record["status"] == "failed", record
-            assert record["failure"]["stage"] == function
-            assert record["failure"]["retryable"] is True
-            # validate never lives to its first write here, so only the sweeper's own messages count as attempts: each
-            # of them ends in the dead-letter queue too.
-            _until(lambda function=function: stack.state()["queues"][function]["dlq"] >= 1)
-        assert stack.state()["queues"]["thumbnail"]["dlq"] == 1
+        stack.faults({"functions": {function: fault}})
+        if function == "thumbnail":
+            file_id, thumbnails = desk.send_bytes("heavy.tif", tiff), 3
+        else:
+            slow = desk.initiate("slow.bin", 17 * MIB)  # complete commits `staged`, so that the sweeper knows of it
+            desk.send_parts(slow, bytes(17 * MIB))
+            file_id, thumbnails = slow["upload_id"], 0
+        record = desk.wait_final(file_id, seconds=400)
+        assert record["status"] == "failed", record
+        assert record["failure"]["stage"] == function
+        assert record["failure"]["retryable"] is True
+        _until(lambda: stack.state()["queues"][function]["dlq"] >= 1)
         stack.faults({})
-        for file_id, thumbnails in ((slow["upload_id"], 0), (heavy, 3)):
-            assert desk.call("POST", f"/v1/uploads/{file_id}/retry", {})["status"] in {"staged", "fresh"}
-            record = desk.wait_final(file_id)
-            assert record["status"] == "completed"
-            assert len(record["thumbnails"]) == thumbnails
+        assert desk.call("POST", f"/v1/uploads/{file_id}/retry", {})["status"] in {"staged", "fresh"}
+        record = desk.wait_final(file_id)
+        assert record["status"] == "completed"
+        assert len(record["thumbnails"]) == thumbnails
 
 
 def _until(true: Callable[[], bool], seconds: float = 60) -> None:
