@@ -466,7 +466,8 @@ FUNCTIONS = (
                 ("table", "table/index/*"),
             ),
             Allow(
-                ("sqs:SendMessage", "sqs:GetQueueAttributes"), ("queue:validate", "queue:thumbnail", "queue:archive")
+                ("sqs:SendMessage", "sqs:GetQueueAttributes"),
+                ("queue:validate", "queue:dicom_ingest", "queue:thumbnail", "queue:archive"),
             ),
             _ANNOUNCE,
         ),

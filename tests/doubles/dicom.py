@@ -247,3 +247,10 @@ def live(world: World) -> None:
     world.clock.advance(2_000)
     assert world.sweep().get("series_counted") == 1
     assert client.studies() == {}
+    # Its event is lost: the sweeper finds the object, and looks how busy the queue is before it says so.
+    lost = sent(world, {1: ("g", dicom(4, 1, 1))})
+    world.queues.messages.clear()
+    world.clock.advance(2_000)
+    world.sweep()
+    pump(world)
+    assert len(lost.studies()) == 1
