@@ -26,11 +26,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from heavylift_local import discovery, external, faults, plan
 from heavylift_local.access import Caller, Callers, Grant, merge_counts
 from heavylift_local.bus import Bus
 from heavylift_local.events import EventHub, target
+from heavylift_local.gateway import pages
 from heavylift_local.gateway.authorizer import Authorizer
 from heavylift_local.gateway.routing import Router
 from heavylift_local.gateway.server import Gateway
@@ -188,6 +190,7 @@ class Stack:
             worker.watch()
         self._make_pools()
         self.authorizer = Authorizer(self.identity.jwt_secret, self._outer.get("TENANT_CLAIM") or "tenant")
+        self._gateway.page_origins = pages.Origins(buckets=self._bucket_origins())
         self._gateway.start(Router(self.topology.FUNCTIONS), self.authorizer, self._invoke_http, LocalEndpoints(self))
         if self.options.events:
             self._start_sources()
@@ -345,6 +348,12 @@ class Stack:
             return self.external.endpoint
         assert self.s3 is not None
         return self.s3.url
+
+    def _bucket_origins(self) -> tuple[str, ...]:
+        """Where presigned URLs lead: S3's own host, or a host for each bucket."""
+        url = urlsplit(self.s3_url)
+        hosts = [] if self.external is None else [f"{name}.{url.netloc}" for name in self.bucket_names.values()]
+        return tuple(f"{url.scheme}://{host}" for host in (url.netloc, *hosts))
 
     def _start_poller(self) -> None:
         versioned = {bucket.name: bucket.versioned for bucket in self.topology.BUCKETS}

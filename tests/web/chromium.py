@@ -30,7 +30,8 @@ class Browser:
 
     def __init__(self, driver: str, profile: Path) -> None:
         options = {"args": [*ARGUMENTS, f"--user-data-dir={profile}"]}
-        answer = self._post(driver + "/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        answer = self._post(driver + "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"{driver}/session/{answer['sessionId']}"
 
     @staticmethod
@@ -54,9 +55,45 @@ class Browser:
 
     def pick(self, selector: str, *files: Path) -> None:
         """Choose files in an ``<input type="file">``, as a person does."""
+        self.type(selector, "\n".join(map(str, files)))
+
+    def element(self, selector: str) -> str:
+        """The first one's id; urllib.error.HTTPError where there is none."""
         found = self._post(f"{self._session}/element", {"using": "css selector", "value": selector})
         (element,) = found.values()
-        self._post(f"{self._session}/element/{element}/value", {"text": "\n".join(map(str, files))})
+        return str(element)
+
+    def type(self, selector: str, text: str) -> None:
+        self._post(f"{self._session}/element/{self.element(selector)}/value", {"text": text})
+
+    def click(self, selector: str) -> None:
+        self._post(f"{self._session}/element/{self.element(selector)}/click", {})
+
+    def press(self, *keys: str) -> None:
+        """Keys one after another, where the focus is; W3C WebDriver 17.4.2 names those that are no characters."""
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._post(f"{self._session}/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
+    def drag(self, selector: str, dx: int, dy: int) -> None:
+        """From the element's middle, with the button down."""
+        middle = {"element-6066-11e4-a52e-4f735466cecf": self.element(selector)}
+        moves = [
+            {"type": "pointerMove", "duration": 0, "origin": middle, "x": 0, "y": 0},
+            {"type": "pointerDown", "button": 0},
+            {"type": "pause", "duration": 300},
+            {"type": "pointerMove", "duration": 100, "origin": "pointer", "x": dx, "y": dy},
+            {"type": "pointerUp", "button": 0},
+        ]
+        self._post(f"{self._session}/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": moves}]})
+
+    def cdp(self, command: str, **params: Any) -> Any:
+        """A command of the Chrome DevTools Protocol."""
+        return self._post(f"{self._session}/goog/cdp/execute", {"cmd": command, "params": params})
+
+    def log(self) -> list[dict[str, Any]]:
+        """What the console said since it was asked last."""
+        said: list[dict[str, Any]] = self._post(f"{self._session}/se/log", {"type": "browser"})
+        return said
 
     def quit(self) -> None:
         self._post(self._session, None, "DELETE")

@@ -10,6 +10,7 @@ import { Pictures } from "./pictures.js";
 import { Remembered } from "./remembered.js";
 import * as router from "./router.js";
 import { chosenTheme, nextTheme } from "./theme.js";
+import { uploadWords } from "./words.js";
 import { h, render } from "./vdom.js";
 import { archiveView, archivesView } from "./views/archives.js";
 import { batchView } from "./views/batch.js";
@@ -158,7 +159,7 @@ export class App {
           : name === "uploads" && running ? h("span", { class: "tally", "aria-label": counted(running, "upload in work", "uploads in work") }, running) : null))))),
       h("div", { class: "account" },
         sub ? h("div", { class: "who" }, h("strong", { class: "clip" }, tenant ?? ""), h("span", { class: "clip" }, sub)) : null,
-        h("div", { class: "row" },
+        h("div", { class: "settings" },
           button("", () => { nextTheme(); this.redraw(); }, { look: "quiet icon small", glyph: { auto: "auto", light: "sun", dark: "moon" }[theme], label: `${words}: change` }),
           this.session.development ? null : button("Sign out", () => this.session.signOut(), { look: "quiet small", glyph: "leave" }))));
   }
@@ -170,6 +171,11 @@ export class App {
   }
 
   #tell(file) {
+    // Whoever looks at the uploads sees it; screen readers are told once all is done.
+    if (this.#section === "uploads") {
+      if (!this.running()) this.announcer.say(`${file.name}: ${uploadWords(file.state, file.record).words}`);
+      return;
+    }
     if (file.state === "failed") this.announcer.show(`${file.name}: ${file.error?.message ?? "failed"}`, { tone: "bad", href: "#/uploads", link: "Look" });
     else if (!file.batch && file.state === "done") {
       const status = file.record?.status;

@@ -87,14 +87,16 @@ export function figures(entries) {
     entries.map(([name, value, tone]) => h("div", { key: name }, h("dt", {}, name), h("dd", { class: tone }, typeof value === "number" ? count(value) : value))));
 }
 
-/** Columns: [{"title", "cell": (row) => …, "num"}]. */
+const looks = (column) => [column.num ? "num" : "", column.look ?? ""].join(" ").trim() || null;
+
+/** Columns: [{"title", "cell": (row) => …, "num", "look"}]; those that look "wide" are not shown on a phone. */
 export function table(caption, columns, rows, key) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.num ? "num" : null }, column.title)))),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: looks(column) }, column.title)))),
       h("tbody", {}, rows.map((row, place) => h("tr", { key: key ? key(row) : place },
-        columns.map((column) => h("td", { class: [column.num ? "num" : "", column.look ?? ""].join(" ").trim() || null }, column.cell(row, place))))))));
+        columns.map((column) => h("td", { class: looks(column) }, column.cell(row, place))))))));
 }
 
 /** One of a few: a row of pressed or unpressed buttons. `options`: [[value, words], …]. */

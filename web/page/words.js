@@ -64,10 +64,14 @@ export const batchStatus = (status) => look(BATCH_STATUS, status);
 export const archiveStatus = (status) => look(ARCHIVE_STATUS, status);
 export const uploadState = (state) => look(UPLOAD_STATE, state);
 
+// Until the store's event has come the record says less than this page knows.
+const BEFORE_CHECK = new Set(["created", "uploading", "assembling", "staged"]);
+
 /** How an upload's row reads: the server's verdict where there is one, else the engine's state. */
 export function uploadWords(state, record) {
   const status = record?.verdict ?? record?.status;
-  return (state === "done" || state === "processing") && status && status in FILE_STATUS ? fileStatus(status) : uploadState(state);
+  const known = status in FILE_STATUS && !BEFORE_CHECK.has(status);
+  return known && (state === "done" || state === "processing") ? fileStatus(status) : uploadState(state);
 }
 
 export const KINDS = [
@@ -80,6 +84,12 @@ export const KINDS = [
   ["archive", "Archives"],
   ["other", "Other"],
 ];
+
+const KIND_WORDS = { image: "Image", raw: "Camera RAW", dicom: "DICOM", table: "Table", json: "JSON", text: "Text", archive: "Archive", other: "Other" };
+
+export function kindWords(kind) {
+  return KIND_WORDS[kind] ?? sentence(kind);
+}
 
 /** What a list can be narrowed to; `failed` holds rejected files, too, as the API has it. */
 export const STATUS_FILTERS = [
@@ -135,7 +145,7 @@ const EVENTS = {
   cancel: "Cancelled",
   expire: "Expired",
   delete: "Deleted",
-  create: "Announced",
+  initiate: "Announced",
 };
 
 export function eventWords(event) {

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 from heavylift_local.faults import ApiFault
 from heavylift_local.gateway import payload
 from heavylift_local.gateway.authorizer import Authorizer, Forbidden, Unauthorized
-from heavylift_local.gateway.pages import page
+from heavylift_local.gateway.pages import Origins, page
 from heavylift_local.gateway.routing import Router
 from heavylift_local.runtime.child import PAYLOAD_BYTES_MAX, Outcome
 from heavylift_local.serving import BadBody, BodyTooLarge, Exchange, LoopbackServer
@@ -53,6 +53,7 @@ class Gateway:
         self.account, self.web, self.cors_origins = account, web, cors_origins
         self.fault = ApiFault()
         self.down_until = 0.0
+        self.page_origins = Origins()
         self.router: Router
         self.authorizer: Authorizer
         self.invoke: Invoke
@@ -109,9 +110,7 @@ class _Handler(Exchange):
         if not self._up():
             self.close_connection = True
             return
-        if self.command in ("GET", "HEAD") and (found := page(self.gateway.web, path)) is not None:
-            headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-            self.reply(200, found[0], found[1], headers)
+        if self.command in ("GET", "HEAD") and self._static(path):
             return
         if self.command == "OPTIONS" and self.gateway.cors_origins and self.headers.get("Origin"):
             self._preflight()
@@ -121,6 +120,14 @@ class _Handler(Exchange):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve
     # A method that no route has is a 404 too, as an HTTP API answers it.
     do_TRACE = do_CONNECT = do_QUERY = do_PROPFIND = do_LINK = do_UNLINK = _serve
+
+    def _static(self, path: str) -> bool:
+        found = page(self.gateway.web, path, self.gateway.page_origins)
+        if found is None:
+            return False
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **found.headers}
+        self.reply(200, found.content, found.content_type, headers)
+        return True
 
     def _up(self) -> bool:
         """The API faults: late, or not there at all."""

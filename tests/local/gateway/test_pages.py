@@ -26,13 +26,18 @@ def web(tmp_path: Path) -> Path:
     [
         ("/", b"<p>hi", "text/html; charset=utf-8"),
         ("/web/index.html", b"<p>hi", "text/html; charset=utf-8"),
+        ("/index.html", b"<p>hi", "text/html; charset=utf-8"),
+        ("/lib/a.mjs", b"export {}", "text/javascript; charset=utf-8"),
         ("/web/lib/a.mjs", b"export {}", "text/javascript; charset=utf-8"),
         ("/web/lib/s.css", b"a{}", "text/css; charset=utf-8"),
     ],
 )
 def test_files_have_their_types(web: Path, path: str, content: bytes, kind: str) -> None:
     """Modules must come as JavaScript, or browsers refuse them."""
-    assert page(web, path) == (content, kind)
+    found = page(web, path)
+
+    assert found is not None
+    assert (found.content, found.content_type) == (content, kind)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +51,9 @@ def test_files_have_their_types(web: Path, path: str, content: bytes, kind: str)
         "/web/lib/..%5c..%5csecret.txt",
         "/web/link.txt",
         "/web/lib",
-        "/web/",
+        "/headers.json",
+        "/web/headers.json",
+        "/_local/token",
         "/web/a%00b",
         "/webx/index.html",
         "/v1/files",
@@ -62,4 +69,4 @@ def test_without_a_page_the_root_still_answers(tmp_path: Path) -> None:
     found = page(tmp_path, "/")
 
     assert found is not None
-    assert b"API is up" in found[0]
+    assert b"API is up" in found.content

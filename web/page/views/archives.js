@@ -64,7 +64,7 @@ export function archivesView(app, query) {
       look();
     },
     render: () => [
-      head("Archives", "Stored files as one ZIP, put together inside the storage: their bytes pass through no function on the way."),
+      head("Archives", "Stored files as one ZIP, put together inside the storage itself: what is large in it passes through no function."),
       trouble(state.error, look),
       builder(app, state, build),
       app.archives.all().length ? panel("Built", { note: "from this browser" }, h("ul", { class: "queue" }, app.archives.all().map((one) => row(app, one, state.archives.get(one.id)))))
@@ -180,7 +180,7 @@ export function archiveView(app, id) {
         members.items?.length ? panel("Members", { note: counted(archive.members, "member") }, table("Members", [
           { title: "Name", look: "name", cell: (one) => h("span", { class: "wrap" }, one.name) },
           { title: "Size", num: true, cell: (one) => bytes(one.size) },
-          { title: "CRC-32", cell: (one) => h("code", {}, one.crc32) },
+          { title: "CRC-32", look: "wide", cell: (one) => h("code", {}, one.crc32) },
           { title: "", cell: (one) => (one.size && one.size <= 64e6 ? button("", () => member(one), { look: "quiet small icon", glyph: "download", label: `Download ${one.name} alone` }) : null) },
         ], members.items, (one) => one.n), h("footer", {}, pager({ page: members.page, more: members.more, busy: members.busy, turn: (by) => members.turn(by) }))) : null,
         panel("About", {}, h("div", { class: "body" }, facts([

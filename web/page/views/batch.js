@@ -7,7 +7,7 @@ import { badge, bones, button, facts, figures, head, pager, panel, status, table
 import { Pages } from "../pages.js";
 import { keepAsking } from "../polling.js";
 import * as router from "../router.js";
-import { batchFigures, batchStatus, fileStatus, modality, sentence } from "../words.js";
+import { batchFigures, batchStatus, fileStatus, kindWords, modality, sentence } from "../words.js";
 import { h } from "../vdom.js";
 
 export function batchView(app, id) {
@@ -82,14 +82,14 @@ export function batchView(app, id) {
         problems("Warnings", batch.warnings, "warn"),
         panel("Files", { note: counted(batch.total, "file") },
           files.items === null ? bones(3) : table("Files of the batch", [
-            { title: "No.", num: true, cell: (one) => count(one.n) },
+            { title: "No.", num: true, look: "wide", cell: (one) => count(one.n) },
             { title: "Name", look: "name", cell: (one) => h("a", { href: `#/files/${one.file_id}`, title: one.relative_path ?? one.name }, shortened(one.name ?? one.file_id, 44)) },
-            { title: "Format", cell: (one) => badge(one) },
+            { title: "Format", look: "wide", cell: (one) => badge(one) },
             { title: "Verdict", look: "verdict", cell: (one) => [status(fileStatus(one.verdict ?? one.status)), one.message ? h("small", { class: "row-error" }, one.message) : null] },
           ], files.items, (one) => one.n),
           files.more || files.page ? h("footer", {}, pager({ page: files.page, more: files.more, busy: files.busy, turn: (by) => files.turn(by) })) : null),
         panel("About", {}, h("div", { class: "body" }, facts([
-          ["Kind", sentence(batch.kind)],
+          ["Kind", kindWords(batch.kind)],
           ["Facility", batch.facility],
           ["Begun", moment(batch.created_at)],
           ["Changed", moment(batch.updated_at)],

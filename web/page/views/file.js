@@ -7,7 +7,7 @@ import { ago, bytes, count, counted, dicomDate, dimensions, duration, moment, sh
 import { badge, bones, button, facts, failure, head, notice, panel, picture, status, table, trouble } from "../parts.js";
 import { keepAsking } from "../polling.js";
 import * as router from "../router.js";
-import { eventWords, fileStatus, previewNote, sentence } from "../words.js";
+import { eventWords, fileStatus, kindWords, previewNote, sentence } from "../words.js";
 import { h } from "../vdom.js";
 import { stand } from "./files.js";
 
@@ -96,8 +96,8 @@ export function fileView(app, id) {
         trouble(state.error, watch),
         file.failure ? failure(file.failure) : null,
         h("div", { class: "file-columns" },
-          h("div", { class: "stack" }, preview(app, file), state.report ? report(app, id, state, retry) : state.reportError ? trouble(state.reportError) : null),
-          h("div", { class: "stack" }, known(file), file.dicom ? dicom(file) : null, trail(state.events), costs(file))),
+          h("div", { class: "stack" }, preview(app, file), state.report ? report(app, id, state, retry) : state.reportError ? trouble(state.reportError) : null, costs(file)),
+          h("div", { class: "stack" }, known(file), file.dicom ? dicom(file) : null, trail(state.events))),
       ];
     },
   };
@@ -118,7 +118,7 @@ function preview(app, file) {
 function known(file) {
   const { checksums = {} } = file;
   return panel("Facts", {}, h("div", { class: "body" }, facts([
-    ["Kind", sentence(file.kind)],
+    ["Kind", kindWords(file.kind)],
     ["Format", file.format],
     ["Media type", file.media_type],
     ["Size", h("span", { class: "num" }, `${bytes(file.size)} (${count(file.size)} bytes)`)],

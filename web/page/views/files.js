@@ -59,8 +59,8 @@ function card(app, file) {
     h("a", { class: "card-link", href: `#/files/${file.file_id}` },
       h("span", { class: "card-picture" }, picture(file.thumbnail, app.pictures) ?? stand(file)),
       h("span", { class: "card-name", title: file.name }, shortened(file.name, 34))),
-    h("p", { class: "card-facts" }, badge(file), h("span", { class: "num" }, bytes(file.size)), h("span", {}, ago(file.created_at, Date.now()))),
-    h("p", {}, status(words)),
+    h("p", { class: "card-facts" }, badge(file), h("span", { class: "num" }, bytes(file.size))),
+    h("p", { class: "card-facts" }, status(words), h("span", { class: "num" }, ago(file.created_at, Date.now()))),
     archivable ? h("label", { class: "card-choice" }, h("span", { class: "unseen" }, `Choose ${file.name}`),
       h("input", { type: "checkbox", checked: chosen, onchange: (event) => {
         if (event.target.checked) app.chosen.set(file.file_id, file.name);

@@ -18,7 +18,8 @@ export function seriesView(app, studyUid, seriesUid) {
   let signal = null;
   let blobs = null;
   let drag = null;
-  let wanted = 0;
+  let wish = 0;
+  let showing = false;
 
   async function read() {
     const base = dicom.seriesPath(studyUid, seriesUid);
@@ -44,27 +45,27 @@ export function seriesView(app, studyUid, seriesUid) {
     return app.api.blob(path, { query, accept: "image/jpeg", signal });
   });
 
-  /** Shows the frame that is wanted when it is there; the last one stays until then. Only the newest wish counts. */
+  /** Shows what is wanted when it is there; the picture before stays until then. One request at a time: the newest wish. */
   async function show() {
-    const frame = state.frames[state.at];
-    if (!frame) return;
-    wanted += 1;
-    const number = wanted;
-    try {
-      const url = await fetchFrame(frame, state.window);
-      if (number !== wanted) return;
-      state.shown = url;
-      state.pictureError = null;
-      for (let step = 1; step <= AHEAD; step += 1) {
-        const next = state.frames[state.at + step];
-        if (next && !drag) fetchFrame(next, state.window).catch(() => {});
+    wish += 1;
+    if (showing) return;
+    showing = true;
+    for (let served = 0; served !== wish && !signal.aborted;) {
+      served = wish;
+      const frame = state.frames[state.at];
+      if (!frame) break;
+      try {
+        state.shown = await fetchFrame(frame, state.window);
+        state.pictureError = null;
+      } catch (error) {
+        state.shown = null;
+        state.pictureError = error;
       }
-    } catch (error) {
-      if (number !== wanted || signal.aborted) return;
-      state.shown = null;
-      state.pictureError = error;
+      if (!signal.aborted) app.redraw();
     }
-    app.redraw();
+    showing = false;
+    if (drag || signal.aborted) return;
+    for (const next of state.frames.slice(state.at + 1, state.at + 1 + AHEAD)) fetchFrame(next, state.window).catch(() => {});
   }
 
   function turn(to) {

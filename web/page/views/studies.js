@@ -78,10 +78,10 @@ export function studiesView(app, query) {
       state.studies === null ? (state.error ? null : bones(4))
       : state.studies.length ? table("Studies", [
         { title: "Patient", look: "name", cell: (one) => [h("a", { href: router.address(["dicom", "studies", one.uid]) }, personName(one.patient) || one.patientId || "Unnamed"), one.patientId ? h("small", { class: "soft" }, one.patientId) : null] },
-        { title: "Study", look: "what", cell: (one) => [h("span", {}, one.description || "–"), one.accession ? h("small", { class: "soft" }, one.accession) : null] },
+        { title: "Study", look: "name", cell: (one) => [h("span", {}, one.description || "–"), one.accession ? h("small", { class: "soft" }, one.accession) : null] },
         { title: "Date", cell: (one) => h("span", { class: "num" }, dicomDate(one.date)) },
-        { title: "Modality", cell: (one) => one.modalities.map((code) => h("span", { key: code, class: "badge", title: modality(code) }, code)) },
-        { title: "Series", num: true, cell: (one) => count(one.series) },
+        { title: "Modality", look: "wide", cell: (one) => one.modalities.map((code) => h("span", { key: code, class: "badge", title: modality(code) }, code)) },
+        { title: "Series", num: true, look: "wide", cell: (one) => count(one.series) },
         { title: "Images", num: true, cell: (one) => count(one.instances) },
       ], state.studies.slice(0, PAGE), (one) => one.uid)
       : empty("dicom", patient ? "No such study" : "No studies yet", patient ? "No study has this patient." : "A folder that is sent becomes its studies here."),

@@ -58,11 +58,11 @@ export function tablesView(app, query) {
       pages.items === null && !pages.error ? h("div", { class: "panel" }, bones(6))
       : pages.items?.length ? h("div", { class: "panel" }, table("Data sets", [
         { title: "Name", look: "name", cell: (file) => [h("a", { href: `#/files/${file.file_id}`, title: file.name }, shortened(file.name, 40)), file.description ? h("small", { class: "soft" }, file.description) : null] },
-        { title: "Format", cell: (file) => badge(file) },
-        { title: "Data type", cell: (file) => file.data_type ?? "" },
+        { title: "Format", look: "wide", cell: (file) => badge(file) },
+        { title: "Data type", look: "wide", cell: (file) => file.data_type ?? "" },
         { title: "Size", num: true, cell: (file) => bytes(file.size) },
         { title: "Status", look: "verdict", cell: (file) => [status(fileStatus(file.status)), file.failure ? h("small", { class: "row-error" }, failureWords(file.failure)) : null] },
-        { title: "Begun", cell: (file) => h("span", { class: "num" }, ago(file.created_at, Date.now())) },
+        { title: "Begun", look: "wide", cell: (file) => h("span", { class: "num" }, ago(file.created_at, Date.now())) },
         { title: "", cell: (file) => (RETRYABLE.has(file.status) ? button("Retry", () => retry(file), { look: "small", glyph: "retry", "aria-label": `Retry ${file.name}` }) : null) },
       ], pages.items, (file) => file.file_id))
       : pages.error ? null

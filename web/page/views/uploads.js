@@ -73,7 +73,7 @@ export function uploadsView(app) {
         dropZone(app, add),
         declaration(form, () => app.redraw()),
         state.problems.length ? unread(state.problems) : null,
-        overall(app, loose),
+        overall(app),
         uploader.batches.map((batch) => batchRow(app, batch)),
         loose.length ? queue(app, loose, state) : null,
         state.resumable.length ? unfinished(state.resumable, resume, discard) : null,
@@ -111,24 +111,26 @@ function unread(problems) {
   return notice("warn", `${counted(problems.length, "item")} could not be read: ${problems.slice(0, 5).map(({ path, message }) => `${path} (${message})`).join(", ")}${problems.length > 5 ? ", …" : ""}`);
 }
 
-function overall(app, loose) {
+function overall(app) {
   const { uploader } = app;
   const { progress } = uploader;
   if (!progress.files) return null;
   const running = app.running();
   const failed = progress.files_failed;
   const ended = progress.files_done + failed;
+  const checked = uploader.files.filter((file) => file.state === "processing").length;
+  const words = running ? `${counted(running, "file")} in work` : checked ? `All sent, ${counted(checked, "file")} being checked` : failed ? `${counted(failed, "file")} failed` : "All done";
   const wait = left(uploader);
   return h("section", { class: "panel overall", "aria-label": "All uploads", key: "overall" },
     h("div", { class: "overall-figures" },
       h("p", { class: "big num" }, percent(progress.ratio)),
-      h("p", {}, h("strong", {}, running ? `${counted(running, "file")} in work` : failed ? `${counted(failed, "file")} failed` : "All done"),
+      h("p", {}, h("strong", {}, words),
         h("span", { class: "soft num" }, `${bytes(progress.bytes)} of ${bytes(progress.size)} · ${count(ended)} of ${counted(progress.files, "file")}`)),
       h("p", { class: "pace num" }, running && progress.speed_bytes_s ? [h("strong", {}, speed(progress.speed_bytes_s)), h("span", { class: "soft" }, wait)] : null),
       h("div", { class: "actions" },
         running ? uploader.paused ? button("Resume all", () => uploader.resume(), { look: "small primary", glyph: "play" }) : button("Pause all", () => uploader.pause(), { look: "small", glyph: "pause" }) : null,
         failed ? button("Retry failed", () => uploader.retry(), { look: "small", glyph: "retry" }) : null,
-        ended && !running ? button("Clear", () => uploader.clear(), { look: "small", glyph: "done" }) : null)),
+        ended && !running && !checked ? button("Clear", () => uploader.clear(), { look: "small", glyph: "done" }) : null)),
     bar(progress.ratio, { label: "Progress of all uploads", tone: running ? "" : failed ? "bad" : "good" }));
 }
 
