@@ -171,7 +171,7 @@ export class Batches {
       }
       next_token = page.next_token ?? null;
     }
-    return { record, members };
+    return members;
   }
 }
 
@@ -179,7 +179,7 @@ export class Batches {
 class Members {
   #small;
   #large;
-  #open = 0;
+  #open = new Set();
   #hashing = 0;
   #ahead = 0;
   #ahead_bytes = 0;
@@ -210,10 +210,11 @@ class Members {
       };
       this.batch.wake = (task) => this.#wake(task);
       const open = tasks.filter((task) => !task.ended && task.state !== "processing" && !task.failed_at_server);
-      this.#open = open.length;
+      this.#open = new Set(open);
       const going = open.filter((task) => task.state !== "paused");
       this.#small = going.filter((task) => !isLarge(task));
       this.#large = going.filter(isLarge);
+      if (!this.#large.length) this.services.sender.forSmall();
       this.#record = this.batch.stored_records ?? 0;
       this.#pump();
     });
@@ -221,8 +222,12 @@ class Members {
 
   /** A member that was paused or has failed goes on; one that was cancelled is no longer waited for. */
   #wake(task) {
-    if (task.ended) this.#closed();
-    else (isLarge(task) ? this.#large : this.#small).push(task);
+    if (task.ended) {
+      this.#open.delete(task);
+    } else {
+      this.#open.add(task);
+      (isLarge(task) ? this.#large : this.#small).push(task);
+    }
     this.#pump();
   }
 
@@ -237,15 +242,11 @@ class Members {
       const task = this.#small.shift();
       if (task.state === "queued") this.#sendSmall(task);
     }
-    if (!this.#open) this.#finish();
+    if (!this.#open.size) this.#finish();
   }
 
   #finish() {
     this.#note(true).then(this.resolve, this.resolve);
-  }
-
-  #closed() {
-    this.#open -= 1;
   }
 
   /** A controller of the member's own within the batch's: one can be paused or cancelled alone. */
@@ -361,7 +362,7 @@ class Members {
     const { board, follow } = this.services;
     if (!isLarge(task) && !this.batch.known?.has(task.n)) this.#noted.push([task.n, task.digest]);
     board.to(task, follow ? "processing" : "done");
-    this.#closed();
+    this.#open.delete(task);
     if (this.#noted.length >= NOTE_FILES || this.services.clock.now() - this.batch.noted_at >= NOTE_EVERY_S) this.#note(false);
   }
 
@@ -371,7 +372,7 @@ class Members {
     // The batch as a whole takes no more: its other files would fare the same.
     const closed = error instanceof ApiError && ["state_conflict", "batch_expired", "unauthorized", "forbidden"].includes(error.code);
     board.to(task, "failed", { error });
-    this.#closed();
+    this.#open.delete(task);
     if (closed && !isLarge(task)) this.fail(error);
   }
 

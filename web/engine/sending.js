@@ -35,6 +35,11 @@ export class Sender {
     return this.#pace.limit;
   }
 
+  /** Nothing but small requests will come. */
+  forSmall() {
+    this.#pace.forSmall();
+  }
+
   /** Jobs with a URL that nobody sends yet. */
   get waiting() {
     return this.#ready.length;
