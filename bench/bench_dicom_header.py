@@ -37,16 +37,22 @@ FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 TAGS = [Tag(tag) for tag in sorted(INDEX_TAGS)]
 
 
-def made_ct() -> bytes:
-    """A CT slice of 256 x 256 pixels with about 250 elements, private ones and sequences among them."""
+def made_ct(edge: int = 256, uids: tuple[str, str, str] = ("", "", "")) -> bytes:
+    """A CT slice of ``edge`` x ``edge`` pixels with about 250 elements, private ones and sequences among them.
+
+    ``uids``: of its study, its series and itself.
+    """
+    study, series, instance = (
+        given or generate_uid(entropy_srcs=[name])
+        for given, name in zip(uids, ("study", "series", "instance"), strict=True)
+    )
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=["instance"])
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = instance
     dataset.SOPClassUID = CTImageStorage
-    dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study"])
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["series"])
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
     dataset.PatientName, dataset.PatientID, dataset.Modality = "Test^Made", "42", "CT"
     dataset.StudyDate, dataset.StudyTime, dataset.StudyDescription = "20260101", "120000", "A made study"
     dataset.SeriesNumber, dataset.InstanceNumber = 3, 17
@@ -57,10 +63,10 @@ def made_ct() -> bytes:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "DCM", "made"
     dataset.ProcedureCodeSequence = [item] * 3
-    dataset.Rows = dataset.Columns = 256
+    dataset.Rows = dataset.Columns = edge
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.PixelData = bytes(2 * 256 * 256)
+    dataset.PixelData = bytes(2 * edge * edge)
     out = io.BytesIO()
     pydicom.dcmwrite(out, dataset, enforce_file_format=True)
     return out.getvalue()

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moto.events.models import EventPattern
-
 REVERSE_WINDOW_S = 0.3  # events that come this close together change places
 
 logger = logging.getLogger(__name__)
@@ -40,6 +38,8 @@ class Target:
 
 
 def target(rule: Any, bucket_name: str, send: Callable[[str], None]) -> Target:
+    from moto.events.models import EventPattern  # 30 MB that whoever needs an EventFault alone does not pay
+
     return Target(rule.name, EventPattern.load(json.dumps(rule.pattern(bucket_name))), send)
 
 

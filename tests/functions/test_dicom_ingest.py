@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -48,6 +49,7 @@ from tests.doubles.world import DERIVED, STAGING, STORE, World, queue_url
 
 TABLE = units.Keys(("pk", "sk"))
 INDEXES = [units.Keys((index.partition_key, index.sort_key)) for index in topology.TABLE.indexes]
+ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 STUDY = f"{ROOT}.1"
 ROOT_FOLDER = Path(__file__).parents[2]
 
@@ -433,8 +435,9 @@ def test_no_patient_is_told_to_anybody(world: World, capsys: pytest.CaptureFixtu
     everything += [line.get("message", "") for line in client.verdicts().values()]
     assert len(told.out) > 1_000
     for text in everything:
+        plain = ULID.sub("", text)  # an id of ours may hold any two letters
         for secret in ("ZZ", "TOPSECRET", "19700102", PATIENT):
-            assert secret not in text, text[:2_000]
+            assert secret not in plain, plain[:2_000]
     held = "".join(str(item) for item in index_items(world).values())
     assert PATIENT in held
 

@@ -43,6 +43,7 @@ ACTIONS = {
     "get_object_attributes": "s3:GetObjectAttributes",
     "get_object_tagging": "s3:GetObjectTagging",
     "delete_object": "s3:DeleteObject",
+    "delete_objects": "s3:DeleteObject",
     "head_bucket": "s3:ListBucket",
     "list_objects_v2": "s3:ListBucket",
     "list_object_versions": "s3:ListBucketVersions",
@@ -72,6 +73,8 @@ def needs(call: Call) -> set[tuple[str, str]]:
     if call.service == "events":
         return {(action, "bus")}
     bucket = NAMES[given["Bucket"]]
+    if call.operation == "delete_objects":
+        return {(action, f"{bucket}/{one['Key']}") for one in given["Delete"]["Objects"]}
     if "Key" not in given:
         return {(action, bucket)}
     if call.operation == "delete_object" and given.get("VersionId"):

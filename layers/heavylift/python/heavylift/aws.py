@@ -1,17 +1,23 @@
-"""boto3 clients: one session a process, only the clients that are asked for, made on first use."""
+"""Clients of AWS: one session a process, only the clients that are asked for, made on first use.
+
+They are boto3's; in the functions of DIRECT ``direct`` stands in for them, and boto3 is loaded for what it has not.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from heavylift import direct
 from heavylift.errors import TransientError
+
+DIRECT: Final = frozenset({"dicom_ingest"})  # thousands of small calls: there a call's own price counts
 
 # Answers that say "later": throttling, our own races inside S3, and the world's bad days.
 _LATER = frozenset(
@@ -39,6 +45,8 @@ _LATER = frozenset(
 
 @cache
 def _session() -> Any:
+    import boto3
+
     return boto3.Session()
 
 
@@ -84,6 +92,34 @@ _ANNOUNCING = _Patience(2, 2, 5)
 
 def _make(service: str, *, patient: bool) -> Any:
     patience = _PROBING if not patient else _ANNOUNCING if service == "events" else _PATIENT
+    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME") not in DIRECT or not direct.possible(os.environ):
+        return _boto3s(service, patience)
+    return direct.client(
+        service,
+        attempts=patience.attempts,
+        connect_s=patience.connect_s,
+        read_s=patience.read_s,
+        fallback=_kept(lambda: _boto3s(service, patience)),
+    )
+
+
+def _kept(make: Callable[[], Any]) -> Callable[[], Any]:
+    """``make``, called once, by whichever thread is first."""
+    made: list[Any] = []
+
+    def get() -> Any:
+        if not made:
+            with _making:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
+
+
+def _boto3s(service: str, patience: _Patience) -> Any:
+    from botocore.config import Config
+
     return _session().client(
         service,
         config=Config(

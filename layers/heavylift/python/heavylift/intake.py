@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from heavylift import file_rules, keys
-from heavylift.api.bodies import CompanionFile, FileEntry, digest_forms, logical_id
+from heavylift.digests import digest_forms
 from heavylift.errors import RequestError
 from heavylift.limits import (
     QUEUE_VISIBILITY_S,
@@ -14,10 +15,14 @@ from heavylift.limits import (
     rule_for_extension,
     rule_for_media_type,
 )
+from heavylift.logical import logical_id
 from heavylift.parts import plan_parts
 from heavylift.records import FileRecord
 from heavylift.settings import Settings
 from heavylift.states import State
+
+if TYPE_CHECKING:  # the workers that ask for a lane have no use for pydantic and its 10 MB
+    from heavylift.api.bodies import CompanionFile, FileEntry
 
 DAY_S = 86_400
 

@@ -1,4 +1,4 @@
-"""SigV4 query signatures for UploadPart and PutObject, and signed DynamoDB reads. Stdlib only, no I/O.
+"""SigV4: query signatures for UploadPart and PutObject, and signed headers of any request. Stdlib only, no I/O.
 
 AWS General Reference, "Signature Version 4": the canonical request of a presigned PUT is the same for all parts
 of an upload up to the part number, so everything before it is hashed once. botocore is the judge in the tests.
@@ -160,36 +160,55 @@ def presign_put(
     )
 
 
+def authorization(
+    credentials: Credentials,
+    region: str,
+    service: str,
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    body_sha256: str,
+    ts: str,
+) -> str:
+    """The header that signs a request with all of ``headers`` (lower case, ``host`` and ``x-amz-date`` among them).
+
+    ``path`` and ``query`` are encoded and in canonical order already; ``body_sha256``: hex, or UNSIGNED-PAYLOAD.
+    """
+    scope = f"{ts[:8]}/{region}/{service}/aws4_request"
+    names = sorted(headers)
+    signed = ";".join(names)
+    values = "".join(f"{name}:{headers[name]}\n" for name in names)
+    canonical = f"{method}\n{path}\n{query}\n{values}\n{signed}\n{body_sha256}"
+    inner, outer = (state.copy() for state in _keyed(credentials.secret, ts[:8], region, service))
+    inner.update(f"AWS4-HMAC-SHA256\n{ts}\n{scope}\n{sha256(canonical.encode()).hexdigest()}".encode())
+    outer.update(inner.digest())
+    return (
+        f"AWS4-HMAC-SHA256 Credential={credentials.key_id}/{scope}, "
+        f"SignedHeaders={signed}, Signature={outer.hexdigest()}"
+    )
+
+
 def sign_json_request(
-    credentials: Credentials, region: str, service: str, host: str, target: str, body: bytes, ts: str
+    credentials: Credentials,
+    region: str,
+    service: str,
+    host: str,
+    target: str,
+    body: bytes,
+    ts: str,
+    version: str = "1.0",
 ) -> dict[str, str]:
-    """Headers of a signed ``POST /`` of AWS's JSON 1.0 protocol (DynamoDB)."""
-    day = ts[:8]
-    scope = f"{day}/{region}/{service}/aws4_request"
+    """Headers of a signed ``POST /`` of AWS's JSON protocol (1.0: DynamoDB, SQS; 1.1: EventBridge)."""
     headers = {
-        "content-type": "application/x-amz-json-1.0",
+        "content-type": f"application/x-amz-json-{version}",
         "host": host,
         "x-amz-date": ts,
         "x-amz-target": target,
     }
     if credentials.token:
         headers["x-amz-security-token"] = credentials.token
-    names = sorted(headers)
-    canonical = "\n".join(
-        [
-            "POST",
-            "/",
-            "",
-            *(f"{name}:{headers[name]}" for name in names),
-            "",
-            ";".join(names),
-            sha256(body).hexdigest(),
-        ]
-    )
-    text = f"AWS4-HMAC-SHA256\n{ts}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.new(signing_key(credentials.secret, day, region, service), text.encode(), sha256).hexdigest()
-    headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.key_id}/{scope}, "
-        f"SignedHeaders={';'.join(names)}, Signature={signature}"
+    headers["authorization"] = authorization(
+        credentials, region, service, "POST", "/", "", headers, sha256(body).hexdigest(), ts
     )
     return headers

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from heavylift.api.caller import whole_number
+from heavylift.digests import digest_forms as digest_forms
 from heavylift.errors import RequestError
 from heavylift.ids import FILE_ID_PATTERN, ULID_PATTERN
 from heavylift.limits import (
@@ -247,14 +248,3 @@ def parse(model: type[M], value: Any) -> M:
     except (ValueError, RecursionError):
         # A number such as 1e400, which is infinite to every reader, or lists within lists within lists.
         raise RequestError("invalid_body", "The body holds a number or a nesting that cannot be kept.") from None
-
-
-def digest_forms(text: str) -> tuple[str, str]:
-    """(hex, base64) of a SHA-256 given in either form. RequestError ``invalid_body``."""
-    try:
-        raw = bytes.fromhex(text) if re.fullmatch(r"[0-9a-fA-F]{64}", text) else base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 32:
-        raise RequestError("invalid_body", "sha256 must be 64 hexadecimal digits or the base64 of 32 bytes.")
-    return raw.hex(), base64.b64encode(raw).decode()

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from heavylift import announcements, bus, counting, dynamo, items, keys, queue, records, s3, work
@@ -24,7 +25,7 @@ from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
 from heavylift.dicom import bundles, counts, expanding, header, index, instances, recounting, settling, single, verdicts
 from heavylift.dicom.bundles import Member
-from heavylift.dicom.instances import Identity, Instance, Series
+from heavylift.dicom.instances import Identity, Instance
 from heavylift.dicom.settling import Placed
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_id, member_of
@@ -76,10 +77,24 @@ class Job:
 
 def take_all(deliveries: Sequence[Delivery]) -> Mapping[str, Exception]:
     """Settle the messages of one event; by owner why some of them are not settled."""
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="dicom") as pool:
-        group = _Group(pool)
-        group.settle(deliveries)
-        return group.unsettled
+    group = _Group(_pool("dicom"))
+    group.settle(deliveries)
+    return group.unsettled
+
+
+@cache
+def _pool(purpose: str) -> ThreadPoolExecutor:
+    """Threads that are kept between events. Whoever waits for them in one of them has those of another purpose."""
+    return ThreadPoolExecutor(PARALLEL, thread_name_prefix=purpose)
+
+
+def _all(pool: ThreadPoolExecutor, units: Sequence[Any], step: Callable[[Any], None]) -> list[Exception | None]:
+    """Do ``step`` for all units at the same time, and wait for all of them: what each has failed with."""
+    errors = [future.exception() for future in [pool.submit(step, unit) for unit in units]]
+    for error in errors:
+        if error is not None and not isinstance(error, Exception):
+            raise error
+    return [error for error in errors if error is None or isinstance(error, Exception)]
 
 
 class _Group:
@@ -90,17 +105,13 @@ class _Group:
     # --- failures are their files' alone ---
     def _run(self, units: Iterable[Any], step: Callable[[Any], None], owners: Callable[[Any], list[str]]) -> list[Any]:
         """Do ``step`` for all units at the same time; those for which it failed."""
-        running = [(unit, self.pool.submit(step, unit)) for unit in units]
+        units = list(units)
         failed = []
-        for unit, future in running:
-            error = future.exception()
-            if error is None:
-                continue
-            if not isinstance(error, Exception):
-                raise error
-            failed.append(unit)
-            for owner in owners(unit):
-                self.unsettled.setdefault(owner, error)
+        for unit, error in zip(units, _all(self.pool, units, step), strict=True):
+            if error is not None:
+                failed.append(unit)
+                for owner in owners(unit):
+                    self.unsettled.setdefault(owner, error)
         return failed
 
     def _each(self, jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
@@ -185,7 +196,7 @@ class _Group:
         self._each([job for job in jobs if job.placed is not None], _write_verdict)
         self._together(_grouped(jobs, lambda job: (job.tenant, job.batch.batch_id)), _tell_batch)
         self._together([jobs], _tell_world)
-        self._each(jobs, _leave_staging)
+        self._together([jobs], self._leave_staging)
 
     def _place(self, jobs: list[Job]) -> None:
         """All jobs of a tenant into the index. Threads of the pool wait for nothing here: this runs in one of them."""
@@ -205,12 +216,7 @@ class _Group:
                 settling.withdraw(keys.store_dicom(tenant, job.file_id))
         to_put = [job for job in wanted if job.placed is None]
         marked = _prepare(tenant, wanted, to_put, known)
-        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="place") as pool:
-            running = [(job, pool.submit(_put, job)) for job in to_put]
-        for job, future in running:
-            error = future.exception()
-            if error is not None and not isinstance(error, Exception):
-                raise error
+        for job, error in zip(to_put, _all(_pool("place"), to_put, _put), strict=True):
             if error is not None:
                 job.over = True
                 for one in job.deliveries:
@@ -220,6 +226,16 @@ class _Group:
         if any(job.again for job in wanted):
             marked |= {_name(job)[:2] for job in wanted}
         recounting.ask(tenant, marked)
+
+    def _leave_staging(self, jobs: list[Job]) -> None:
+        """The uploads of what is stored, in one request; what S3 keeps comes back with its message."""
+        stored = [job for job in jobs if job.record.stored and job.inside is None]
+        kept = s3.delete_many(settings().staging_bucket, [job.record.key for job in stored])
+        for job in stored:
+            if job.record.key in kept:
+                for one in job.deliveries:
+                    error = TransientError("aws_unavailable", "S3 did not delete an upload.", doing="delete_objects")
+                    self.unsettled.setdefault(one.owner, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,14 +422,21 @@ def _put(job: Job) -> None:
 
 
 def _mark_after(tenant: str, jobs: list[Job]) -> set[index.SeriesName]:
-    """After the puts: mark what a recount has claimed meanwhile. The series marked here."""
+    """After the puts: mark what a recount has claimed meanwhile, and bring back studies that were forgotten meanwhile.
+
+    The series marked here.
+    """
     names = {_name(job)[:2] for job in jobs}
     if not names:
         return set()
-    there = index.look_series(tenant, names)
+    there, studies = index.look_again(tenant, names)
     marked = {name for name in names if counts.must_mark_after(there.get(name))}
-    for study_uid, series_uid in marked:
-        index.mark(tenant, Series(study_uid, series_uid), described=False)
+    found = {_name(job)[:2]: job.found for job in reversed(jobs) if job.found is not None}
+    for name in marked:
+        index.mark(tenant, instances.series_of(found[name]))
+    for study_uid, one in {name[0]: one for name, one in found.items()}.items():
+        if study_uid not in studies:
+            index.add_study(tenant, instances.study_of(one, time.time()))
     return marked
 
 
@@ -487,11 +510,6 @@ def _owed(record: FileRecord) -> dict[str, Any]:
         "at": round(record.finished_at or record.updated_at, 3),
         "status": record.status.value,
     }
-
-
-def _leave_staging(job: Job) -> None:
-    if job.record.stored and job.inside is None:
-        s3.delete(settings().staging_bucket, job.record.key)
 
 
 def _finish_up(record: FileRecord) -> None:
@@ -584,9 +602,8 @@ def _in_groups(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _take_in(jobs: list[Job]) -> None:
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="dicom") as pool:
-        group = _Group(pool)
-        group.settle_jobs(jobs)
+    group = _Group(_pool("member"))
+    group.settle_jobs(jobs)
     for error in group.unsettled.values():
         raise error
 
