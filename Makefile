@@ -103,7 +103,7 @@ soak: $(VENV)/.test
 # Refreshing the locks is the only command that wants uv.
 UV_COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header -q
-RUN_EXTRAS = --extra base --extra image --extra detect --extra dicom --extra dicom-jpeg --extra tables --extra client --extra local --extra build
+RUN_EXTRAS = --extra base --extra image --extra detect --extra dicom --extra tables --extra client --extra local --extra build
 lock:
 	$(UV_COMPILE) $(RUN_EXTRAS) --extra test -o requirements/test.lock
 	$(UV_COMPILE) $(RUN_EXTRAS) -c requirements/test.lock -o requirements/run.lock
