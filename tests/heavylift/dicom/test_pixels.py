@@ -7,22 +7,28 @@ import io
 import random
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image as Pictures
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 
 from heavylift.dicom.dataset import Dataset, read_dataset
 from heavylift.dicom.elements import EXPLICIT_LITTLE, PixelElement
-from heavylift.dicom.frames import Frame, native_frame, read_frame
+from heavylift.dicom.frames import Frame, Shape, native_frame, read_frame
 from heavylift.dicom.header import Header
-from heavylift.dicom.pixels import Image, Samples, check_memory, decode_frame, image_of
-from heavylift.dicom.render import Look, Window, encode, look_of, to_eight_bits
-from heavylift.errors import ContentError
+from heavylift.dicom.pixels import Image, Samples, check_memory, decode_frame, image_of, plain_bytes
+from heavylift.dicom.render import Look, encode, look_of, to_eight_bits
+from heavylift.dicom.syntaxes import Codec, syntax_of
+from heavylift.dicom.viewing import Viewport, Window
+from heavylift.errors import ContentError, RequestError
 from heavylift.ranges import drive
 from tests.heavylift.dicom.made import TEST_FILES, Element, dataset, header_of, item, us
 from tests.heavylift.dicom.test_agreement import time_limit
@@ -81,19 +87,26 @@ class Opened:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_samples_are_pydicoms(path: Path) -> None:
-    """Of the first and the last frame, in every encoding that ships with it; colours as RGB where compressed."""
+    """Of the first and the last frame, in every encoding that ships with it; colours as RGB where compressed.
+
+    By the same decoder; JPEG of 12 bits by libjpeg, which rounds otherwise.
+    """
     opened = Opened(path.read_bytes())
     frames = opened.image.shape.frames
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number in {1, frames}:
             samples, photometric = opened.frame(number)
-            expected = pixel_array(path, index=number - 1)
+            plugin = "pillow" if opened.image.syntax.codec is Codec.JPEG else ""
+            expected = pixel_array(path, index=number - 1, decoding_plugin=plugin)
             if photometric.startswith("YBR_FULL"):
                 samples = convert_color_space(np.ascontiguousarray(samples), "YBR_FULL", "RGB")
 
             assert samples.shape == expected.shape
-            assert np.array_equal(samples, expected)
+            if opened.image.syntax.codec is Codec.JPEG_EXTENDED:
+                assert np.abs(samples.astype(int) - expected.astype(int)).max() <= 1
+            else:
+                assert np.array_equal(samples, expected)
 
 
 def shown(opened: Opened, number: int = 1, window: Window | None = None) -> np.ndarray:
@@ -149,9 +162,11 @@ def test_palettes_are_pydicoms() -> None:
 def test_colours_are_pydicoms(name: str) -> None:
     """Whatever they were stored as."""
     path = TEST_FILES / name
+    opened = Opened(path.read_bytes())
+    plugin = "pillow" if opened.image.syntax.codec is Codec.JPEG else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = pixel_array(path, index=0)
+        expected = pixel_array(path, index=0, decoding_plugin=plugin)
 
     assert near(shown(Opened(path.read_bytes())), expected)
 
@@ -325,6 +340,173 @@ def test_floating_point_pixels() -> None:
     assert to_eight_bits(samples, photometric, image, Look())[0].tolist() == [0, 128]
 
 
+def lossless(samples: np.ndarray, bits: int, predictor: int) -> bytes:
+    """A lossless JPEG by libjpeg-turbo."""
+    colours = "rgb" if samples.ndim == 3 else "grayscale"
+    return bytes(
+        imagecodecs.jpeg8_encode(
+            samples, lossless=True, predictor=predictor, bitspersample=bits, colorspace=colours, outcolorspace=colours
+        )
+    )
+
+
+def compressed(uid: str, rows: int, columns: int, samples: int = 1, bits: int = 16, signed: bool = False) -> Image:
+    """The image module of frames of a transfer syntax."""
+    shape = Shape(rows, columns, samples, 8 if bits <= 8 else 16, 1, "RGB" if samples == 3 else "MONOCHROME2")
+    return Image(shape, syntax_of(uid), bits, bits - 1, signed, 0, True, None)
+
+
+@pytest.mark.parametrize("bits", [2, 7, 8, 9, 10, 12, 13, 15, 16])
+@pytest.mark.filterwarnings("ignore:The number of bytes of compressed pixel data")
+def test_lossless_jpegs_come_back(bits: int) -> None:
+    """Of every depth, by every predictor, grey and RGB; pydicom with libjpeg reads the same of the same frame."""
+    chance = np.random.default_rng(bits)
+    kind = np.uint8 if bits <= 8 else np.uint16
+    judge = get_decoder("1.2.840.10008.1.2.4.57")
+    for predictor in range(1, 8):
+        shape = (11, 13, 3) if predictor % 2 and bits <= 8 else (11, 13)
+        wanted = chance.integers(0, 1 << bits, shape).astype(kind)
+        frame = lossless(wanted, bits, predictor)
+        image = compressed("1.2.840.10008.1.2.4.57", 11, 13, 3 if len(shape) == 3 else 1, bits)
+        samples, _ = decode_frame(frame, image)
+
+        assert np.array_equal(samples, wanted)
+        if predictor == 1:
+            theirs, _ = judge.as_array(
+                encapsulate([frame + b"\0" * (len(frame) % 2)], has_bot=False),
+                index=0,
+                decoding_plugin="pylibjpeg",
+                **judged(image),
+            )
+            assert np.array_equal(theirs, wanted)
+
+
+def judged(image: Image) -> dict[str, object]:
+    """An image as pydicom wants it told."""
+    shape = image.shape
+    return {
+        "rows": shape.rows,
+        "columns": shape.columns,
+        "samples_per_pixel": shape.samples,
+        "photometric_interpretation": shape.photometric,
+        "bits_allocated": shape.bits_allocated,
+        "bits_stored": image.bits_stored,
+        "pixel_representation": int(image.signed),
+        "planar_configuration": 0,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+    }
+
+
+def test_lossless_jpegs_of_signed_samples() -> None:
+    """What was written as two's complement is read as such, also where fewer bits than sixteen are allocated for."""
+    wanted = np.array([[-32768, -1, 0], [1, 2, 32767]], np.int16)
+    frame = lossless(wanted.view(np.uint16), 16, 1)
+    samples, _ = decode_frame(frame, compressed("1.2.840.10008.1.2.4.70", 2, 3, signed=True))
+
+    assert np.array_equal(samples, wanted)
+    few = lossless(np.array([[1, 2, 3]], np.uint8), 8, 1)
+    image = compressed("1.2.840.10008.1.2.4.70", 1, 3, bits=12)
+    assert decode_frame(few, image)[0].tolist() == [[1, 2, 3]]
+    assert decode_frame(few, image)[0].dtype == np.uint16
+
+
+def test_a_lossless_jpeg_with_restarts() -> None:
+    """After whole rows, as the standard has it (10918-1 H.1.1); of others, decoders make pictures that are wrong."""
+    wanted = np.array([[100, 101, 103], [99, 98, 100]], np.uint8)
+    image = compressed("1.2.840.10008.1.2.4.70", 2, 3, bits=8)
+
+    assert np.array_equal(decode_frame(restarted(wanted, 3), image)[0], wanted)
+    with pytest.raises(ContentError):
+        decode_frame(restarted(wanted, 2), image)
+
+
+def restarted(samples: np.ndarray, interval: int) -> bytes:
+    """A lossless JPEG of 8 bits by predictor 1, restarted after every ``interval`` samples (10918-1 H.1, H.2).
+
+    Its Huffman table: differences of 0 to 7 bits, each by a code of three bits, but for the last, which has four.
+    """
+    rows, columns = samples.shape
+    table = bytes([0, 0, 7, 1, *([0] * 12), *range(8)])
+    codes = {size: f"{size:03b}" for size in range(7)} | {7: "1110"}
+    out, bits, flat = b"", "", samples.astype(int).ravel().tolist()
+    for place, value in enumerate(flat):
+        fresh = place % interval == 0
+        if fresh and place:
+            out += packed(bits) + bytes([0xFF, 0xD0 + (place // interval - 1) % 8])
+            bits = ""
+        before = flat[place - 1] if place % columns else flat[place - columns]
+        predicted = 128 if fresh else before
+        difference = value - predicted
+        size = abs(difference).bit_length()
+        bits += codes[size]
+        if size:
+            bits += f"{difference if difference > 0 else difference + (1 << size) - 1:0{size}b}"
+    marked = [
+        (0xC4, b"\0" + table),
+        (0xC3, struct.pack(">BHHBBBB", 8, rows, columns, 1, 1, 0x11, 0)),
+        (0xDD, struct.pack(">H", interval)),
+        (0xDA, bytes([1, 1, 0, 1, 0, 0])),
+    ]
+    head = b"".join(struct.pack(">BBH", 0xFF, code, 2 + len(value)) + value for code, value in marked)
+    return b"\xff\xd8" + head + out + packed(bits) + b"\xff\xd9"
+
+
+def packed(bits: str) -> bytes:
+    """Bits as bytes, filled up with ones; an FF is followed by a zero."""
+    bits += "1" * (-len(bits) % 8)
+    data = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+    return data.replace(b"\xff", b"\xff\x00")
+
+
+def test_frames_as_plain_bytes() -> None:
+    """Big endian, words and single bits become what Explicit VR Little Endian has; compressed ones pydicom's array."""
+    shape = Shape(1, 3, 1, 16, 1)
+    big = Image(shape, syntax_of("1.2.840.10008.1.2.2"), 16, 15, False, 0, False, None)
+    assert plain_bytes(b"\0\1\0\2\0\3", big) == b"\1\0\2\0\3\0"
+    words = replace(big, shape=replace(shape, bits_allocated=8, word_bytes=2), bits_stored=8, high_bit=7)
+    assert plain_bytes(b"\2\1\4\3", words) == b"\1\2\3"
+    assert plain_bytes(b"\2\1\4\3", words, 8) == b"\2\3\4"
+    single = replace(big, little=True, shape=replace(shape, bits_allocated=1))
+    assert plain_bytes(bytes([0b00101000]), single, 3) == bytes([0b101])
+    with pytest.raises(ContentError):
+        plain_bytes(b"\0\1", big)
+    opened = Opened((TEST_FILES / "SC_rgb_rle_2frame.dcm").read_bytes())
+    frame = drive(read_frame(opened.pixel, len(opened.data), 2, 2), opened.fetch)
+    data = b"".join(opened.fetch(piece.offset, piece.length) for piece in frame.pieces)
+    assert plain_bytes(data, opened.image) == pixel_array(TEST_FILES / "SC_rgb_rle_2frame.dcm", index=1).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("viewport", "size", "corner"),
+    [
+        (Viewport(64, 32), (32, 32), 0),
+        (Viewport(256, 300), (256, 256), 0),
+        (Viewport(8, 8, enlarging=False), (8, 8), 0),
+        (Viewport(300, 300, enlarging=False), (128, 128), 0),
+        (Viewport(32, 32, 64, 64), (32, 32), 200),
+        (Viewport(128, 128, mirrored=True, upside_down=True), (128, 128), 200),
+        (Viewport(10, 10, 100, 0, 5.5, 11), (5, 10), 100),
+    ],
+)
+def test_viewports(viewport: Viewport, size: tuple[int, int], corner: int) -> None:
+    """A region, as large as can be in the box; its upper left corner says what was shown."""
+    picture = np.zeros((128, 128), np.uint8)
+    picture[64:, 64:] = 200
+    picture[:64, 64:] = 100
+    seen = Pictures.open(io.BytesIO(encode(picture, "image/png", viewport=viewport)))
+
+    assert seen.size == size
+    assert abs(int(np.asarray(seen)[0, 0]) - corner) <= 8
+
+
+def test_a_viewport_beside_the_picture() -> None:
+    """There is nothing to show."""
+    for wrong in (Viewport(8, 8, 128, 0), Viewport(8, 8, 0, 0, 129, 1), Viewport(8, 8, 0, 127, 1, 2)):
+        with pytest.raises(RequestError):
+            encode(np.zeros((128, 128), np.uint8), viewport=wrong)
+
+
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
 def test_pictures_are_encoded_and_shrunk(media_type: str) -> None:
     """Into the square that was asked for, never enlarged."""
@@ -378,7 +560,8 @@ def test_changed_bytes_of_frames_cost_no_more_than_the_frame(name: str) -> None:
                 decode_frame(bytes(damaged), opened.image)
                 pictures += 1
 
-    assert 0 < pictures < 60
+    assert pictures < 60
+    assert pictures or "jpeg_ls" in name  # CharLS takes none of them
 
 
 @pytest.mark.parametrize("name", COMPRESSED)

@@ -9,6 +9,7 @@ fragments than frames a fragment that ends with an end-of-image marker ends a fr
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -17,6 +18,7 @@ from heavylift.dicom.elements import ITEM, SEQUENCE_END, UNDEFINED, PixelElement
 from heavylift.errors import ContentError, RequestError
 from heavylift.ranges import Range, Reader
 
+AHEAD_BYTES: Final = 4 << 20  # a frame up to this length is asked for whole where its place is known: one request
 FRAMES_MAX: Final = 1_000_000  # an hour of video at 250 images a second; their offsets are 8 MB
 FRAGMENTS_MAX: Final = 100_000  # looked at one by one where no table says where frames begin
 WINDOW_BYTES: Final = 65_536  # what is read at a fragment's header: small fragments that follow come with it
@@ -105,20 +107,51 @@ def read_frame(
 
     RequestError ``not_found``; ContentError ``truncated``, ``corrupt``, ``limit_exceeded``.
     """
-    check_number(number, frames)
-    hand = _Hand(size_bytes, little)
+    found = yield from read_some(pixel, size_bytes, (number,), frames, extended=extended, little=little)
+    return found[0]
+
+
+def read_some(
+    pixel: PixelElement,
+    size_bytes: int,
+    numbers: Sequence[int],
+    frames: int,
+    *,
+    extended: Extended | None = None,
+    little: bool = True,
+    ahead_bytes: int = 0,
+) -> Reader[tuple[Frame, ...]]:
+    """The frames ``numbers`` of encapsulated pixel data, in that order; the table is read once. Errors as above.
+
+    ``ahead_bytes``: where a frame's place is known, and it is no longer than this, it is asked for as a whole, for a
+    caller that keeps what was read last. The only frame begins right behind its table: that is asked for too.
+    """
+    for number in numbers:
+        check_number(number, frames)
+    hand = _Hand(size_bytes, little, ahead_bytes)
+    if frames == 1:
+        hand.expect(pixel.offset, size_bytes)
     first, offsets = yield from _read_table(hand, pixel.offset, frames)
     if extended is not None and len(extended.offsets) >= 8 * frames <= len(extended.lengths):
-        start, length = (_wide(table, number - 1, little) for table in (extended.offsets, extended.lengths))
-        if first + start + 8 + length > size_bytes:
-            raise _beyond(first + start + 8 + length, size_bytes)
-        return Frame((Range(first + start + 8, length),))
+        return tuple(_by_extended(extended, first, number, size_bytes, little) for number in numbers)
     if len(offsets) == frames:
-        end = first + offsets[number] if number < frames else None
-        return Frame((yield from _fragments(hand, first + offsets[number - 1], end)))
-    found = yield from _frames_by_fragments(hand, first, frames)
-    check_number(number, len(found))
-    return found[number - 1]
+        found = []
+        for number in numbers:
+            start, end = first + offsets[number - 1], first + offsets[number] if number < frames else None
+            hand.expect(start, end if end is not None else size_bytes)
+            found.append(Frame((yield from _fragments(hand, start, end))))
+        return tuple(found)
+    everyone = yield from _frames_by_fragments(hand, first, frames)
+    for number in numbers:
+        check_number(number, len(everyone))
+    return tuple(everyone[number - 1] for number in numbers)
+
+
+def _by_extended(extended: Extended, first: int, number: int, size_bytes: int, little: bool) -> Frame:
+    start, length = (_wide(table, number - 1, little) for table in (extended.offsets, extended.lengths))
+    if first + start + 8 + length > size_bytes:
+        raise _beyond(first + start + 8 + length, size_bytes)
+    return Frame((Range(first + start + 8, length),))
 
 
 def read_frames(
@@ -133,13 +166,7 @@ def read_frames(
     hand = _Hand(size_bytes, little)
     first, offsets = yield from _read_table(hand, pixel.offset, frames)
     if extended is not None and len(extended.offsets) >= 8 * frames <= len(extended.lengths):
-        starts = [_wide(extended.offsets, n, little) for n in range(frames)]
-        lengths = [_wide(extended.lengths, n, little) for n in range(frames)]
-        pieces = [Range(first + start + 8, length) for start, length in zip(starts, lengths, strict=True)]
-        last = max((piece.end for piece in pieces), default=0)
-        if last > size_bytes:
-            raise _beyond(last, size_bytes)
-        return tuple(Frame((piece,)) for piece in pieces)
+        return tuple(_by_extended(extended, first, number, size_bytes, little) for number in range(1, frames + 1))
     if len(offsets) == frames:
         ends: list[int | None] = [first + offset for offset in offsets[1:]]
         found = []
@@ -162,11 +189,17 @@ def _beyond(end: int, size_bytes: int) -> ContentError:
 class _Hand:
     """The bytes read last, and item headers out of them."""
 
-    def __init__(self, size_bytes: int, little: bool) -> None:
+    def __init__(self, size_bytes: int, little: bool, ahead_bytes: int = 0) -> None:
         self._size = size_bytes
+        self._ahead = ahead_bytes
+        self._expected = 0
         self._head = struct.Struct("<HHI" if little else ">HHI").unpack
         self._data = b""
         self._base = 0
+
+    def expect(self, at: int, end: int) -> None:
+        """All up to ``end`` is going to be wanted, from ``at`` on; too much of it is not asked for at once."""
+        self._expected = end if end - at <= self._ahead else 0
 
     def bytes_at(self, at: int, length: int) -> Reader[bytes]:
         """``length`` bytes from ``at``. ContentError ``truncated`` beyond the file's end."""
@@ -174,7 +207,7 @@ class _Hand:
             raise _beyond(at + length, self._size)
         if not self._base <= at <= at + length <= self._base + len(self._data):
             self._base = at
-            self._data = yield Range(at, min(max(length, WINDOW_BYTES), self._size - at))
+            self._data = yield Range(at, min(max(length, WINDOW_BYTES, self._expected - at), self._size - at))
         return self._data[at - self._base : at - self._base + length]
 
     def item(self, at: int) -> Reader[tuple[int, int]]:

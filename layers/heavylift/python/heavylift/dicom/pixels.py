@@ -42,6 +42,19 @@ _WORK_BYTES: Final[dict[Codec, int]] = {
 }
 
 
+# pylibjpeg-rle is not among them: it panics over damaged segments, and its exception is no Exception.
+_PLUGINS: Final[dict[Codec, str]] = {
+    Codec.JPEG: "pillow",
+    Codec.JPEG_EXTENDED: "pillow",
+    Codec.JPEG_LS: "pyjpegls",
+    Codec.JPEG_2000: "pylibjpeg",
+    Codec.HTJ2K: "pylibjpeg",
+    Codec.RLE: "pydicom",
+}
+# A frame that is cut becomes a picture with zeros at its end unless its end is looked for.
+_ENDED: Final = frozenset({Codec.JPEG_LS, Codec.JPEG_LOSSLESS, Codec.JPEG_EXTENDED})
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """What the pixels of an instance are. ``photometric``: of the stored frames."""
@@ -139,14 +152,7 @@ def decode_frame(data: bytes, image: Image, *, skip_bits: int = 0) -> tuple[Samp
 
 def _decode_native(data: bytes, image: Image, skip_bits: int) -> tuple[Samples, str]:
     shape = image.shape
-    wanted = (skip_bits + shape.frame_bits + 7) // 8
-    if len(data) < wanted:
-        raise ContentError(
-            "truncated",
-            f"a frame needs {wanted} bytes, {len(data)} are there",
-            wanted_bytes=wanted,
-            got_bytes=len(data),
-        )
+    wanted = _check_length(data, shape, skip_bits)
     count = shape.rows * shape.columns
     if shape.bits_allocated == 1:
         bits = np.unpackbits(np.frombuffer(data, "u1", wanted), bitorder="little")
@@ -171,6 +177,44 @@ def _decode_native(data: bytes, image: Image, skip_bits: int) -> tuple[Samples, 
     if image.planar:
         return flat.reshape(3, shape.rows, shape.columns).transpose(1, 2, 0), shape.photometric
     return flat.reshape(shape.rows, shape.columns, 3), shape.photometric
+
+
+def _check_length(data: bytes, shape: Shape, skip_bits: int) -> int:
+    """The bytes that a native frame takes. ContentError ``truncated``."""
+    wanted = (skip_bits + shape.frame_bits + 7) // 8
+    if len(data) < wanted:
+        raise ContentError(
+            "truncated",
+            f"a frame needs {wanted} bytes, {len(data)} are there",
+            wanted_bytes=wanted,
+            got_bytes=len(data),
+        )
+    return wanted
+
+
+def plain_bytes(data: bytes, image: Image, skip_bits: int = 0) -> bytes:
+    """One frame as little-endian samples, each in the bytes that it is allocated. Errors as in ``decode_frame``.
+
+    A native frame keeps its order of samples (planes, chrominances for two pixels); its bytes are swapped, and single
+    bits moved to the begin of a byte. A decoded one has its colours by pixel.
+    """
+    if image.syntax.codec is not Codec.NATIVE:
+        samples, _ = decode_frame(data, image)
+        return np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes()
+    shape = image.shape
+    _check_length(data, shape, skip_bits)
+    count = (shape.frame_bits + 7) // 8
+    if shape.bits_allocated == 1:
+        if not skip_bits:
+            return data[:count]
+        bits = np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")
+        return np.packbits(bits[skip_bits : skip_bits + shape.frame_bits], bitorder="little").tobytes()
+    if image.little:
+        return data[:count]
+    word = max(shape.word_bytes, shape.bits_allocated // 8)
+    padded = data + b"\0" * (-len(data) % word)
+    start = skip_bits // 8  # a frame of odd length may begin within a word
+    return np.frombuffer(padded, f">u{word}").astype(f"<u{word}").tobytes()[start : start + count]
 
 
 def _used_bits(flat: Samples, image: Image) -> Samples:
@@ -202,7 +246,8 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         decoder = get_decoder(image.syntax.uid)
     except NotImplementedError:
         raise _undecodable(image) from None
-    if not decoder.is_available:
+    plugin = _plugin(decoder, image)
+    if plugin is None:
         raise _undecodable(image)
     shape = image.shape
     options: dict[str, Any] = {
@@ -216,8 +261,7 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         "planar_configuration": image.planar,
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
-        # pydicom's own: pylibjpeg-rle panics over damaged segments, and its exception is no Exception.
-        "decoding_plugin": "pydicom" if image.syntax.codec is Codec.RLE else "",
+        "decoding_plugin": plugin,
     }
     if tells_size(image.syntax.codec) and size_of(data, image.syntax.codec) != (
         shape.columns,
@@ -225,8 +269,8 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         shape.samples,
     ):
         raise ContentError("corrupt", f"a {image.syntax.codec} frame has another size than the image, or none")
-    if image.syntax.codec is Codec.JPEG_LS and END_OF_IMAGE not in data[-END_BYTES:]:
-        raise ContentError("corrupt", "a JPEG-LS frame has no end")  # its decoder would fill it up with zeros
+    if image.syntax.codec in _ENDED and END_OF_IMAGE not in data[-END_BYTES:]:
+        raise ContentError("corrupt", f"a {image.syntax.codec} frame has no end")  # its decoder would make one up
     try:
         samples, facts = decoder.as_array(encapsulate([data], has_bot=False), index=0, **options)
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error):
@@ -234,6 +278,17 @@ def _decode_compressed(data: bytes, image: Image) -> tuple[Samples, str]:
         # is not told, for it may quote values of the file.
         raise ContentError("corrupt", f"a frame is no {image.syntax.codec} picture that can be decoded") from None
     return samples, str(facts.get("photometric_interpretation", shape.photometric))
+
+
+def _plugin(decoder: Any, image: Image) -> str | None:
+    """Which of pydicom's plugins decodes the frame: always the same one, whatever else is installed. None: none."""
+    from heavylift.dicom import jpegs
+
+    codec = image.syntax.codec
+    if codec is Codec.JPEG_LOSSLESS or (codec is Codec.JPEG_EXTENDED and image.bits_stored > 8):
+        return jpegs.PLUGIN if jpegs.add_to(decoder) else None
+    wanted = _PLUGINS.get(codec)
+    return wanted if wanted in decoder.available_plugins else None
 
 
 def _undecodable(image: Image) -> ContentError:

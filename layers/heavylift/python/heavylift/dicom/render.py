@@ -21,21 +21,12 @@ from PIL import Image as Pictures
 from heavylift.dicom.dataset import Dataset
 from heavylift.dicom.pixels import BAND_BYTES, Image, Samples
 from heavylift.dicom.values import decimals
-from heavylift.errors import ContentError
+from heavylift.dicom.viewing import QUALITY, Viewport, Window
+from heavylift.errors import ContentError, RequestError
 
 Eight = NDArray[np.uint8]
 
-QUALITY: Final = 90  # of JPEG: grey values of soft tissue lie close together
 TABLE_ENTRIES_MAX: Final = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Values of interest: ``function`` LINEAR, LINEAR_EXACT or SIGMOID."""
-
-    center: float
-    width: float
-    function: str = "LINEAR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +83,7 @@ def look_of(dataset: Dataset, image: Image, number: int = 1) -> Look:
         slope=slope or 1.0,
         intercept=intercept,
         modality_table=_table(modality[0], 0x00283002, 0x00283006, image.signed) if modality else None,
-        window=window if window is not None and _usable(window) else None,
+        window=window if window is not None and window.usable else None,
         voi_table=_table(voi[0], 0x00283002, 0x00283006, signed_values) if voi else None,
         inverse=(photometric == "MONOCHROME1") != (shape == "INVERSE" and photometric != "MONOCHROME1"),
         palette=_palette(dataset) if photometric == "PALETTE COLOR" else None,
@@ -100,11 +91,6 @@ def look_of(dataset: Dataset, image: Image, number: int = 1) -> Look:
         if padding
         else None,
     )
-
-
-def _usable(window: Window) -> bool:
-    least = 1 if window.function == "LINEAR" else 0
-    return window.width >= least and window.width > 0
 
 
 def _words(value: bytes, little: bool, signed: bool = False) -> NDArray[np.int64]:
@@ -212,7 +198,7 @@ def to_eight_bits(samples: Samples, photometric: str, image: Image, look: Look, 
             colours = samples[band] >> shift if shift else samples[band]
             out[band] = _rgb(colours) if photometric.startswith("YBR_FULL") else colours
         return out
-    chosen = window if window is not None and _usable(window) else look.window
+    chosen = window if window is not None and window.usable else look.window
     voi = None if window is not None else look.voi_table
     if chosen is None and voi is None:
         chosen = _whole_range(samples, look)
@@ -281,10 +267,22 @@ def _rgb(colours: Samples) -> NDArray[np.float64]:
     return np.rint(np.clip(out, 0, 255))
 
 
-def encode(picture: Eight, media_type: str = "image/jpeg", *, edge: int | None = None, quality: int = QUALITY) -> bytes:
-    """JPEG or PNG, without metadata. ``edge``: shrunk to fit into such a square, never enlarged."""
+def encode(
+    picture: Eight,
+    media_type: str = "image/jpeg",
+    *,
+    edge: int | None = None,
+    quality: int = QUALITY,
+    viewport: Viewport | None = None,
+) -> bytes:
+    """JPEG or PNG, without metadata. ``edge``: shrunk to fit into such a square, never enlarged.
+
+    RequestError ``invalid_parameter`` where the viewport's region lies outside of the picture.
+    """
     drawn = Pictures.fromarray(picture)
-    if edge is not None and max(drawn.size) > edge:
+    if viewport is not None:
+        drawn = _seen_through(drawn, viewport)
+    elif edge is not None and max(drawn.size) > edge:
         scale = edge / max(drawn.size)
         size = (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale)))
         drawn = drawn.resize(size, Pictures.Resampling.LANCZOS, reducing_gap=3.0)
@@ -294,3 +292,33 @@ def encode(picture: Eight, media_type: str = "image/jpeg", *, edge: int | None =
     else:
         drawn.save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
+
+
+def _seen_through(drawn: Pictures.Image, viewport: Viewport) -> Pictures.Image:
+    left, top = viewport.left, viewport.top
+    across = drawn.width - left if viewport.across is None else viewport.across
+    down = drawn.height - top if viewport.down is None else viewport.down
+    if across <= 0 or down <= 0 or left + across > drawn.width or top + down > drawn.height:
+        raise RequestError(
+            "invalid_parameter",
+            f"The viewport's region lies outside of the image, which has {drawn.width} x {drawn.height} pixels.",
+            columns=drawn.width,
+            rows=drawn.height,
+        )
+    scale = min(viewport.width / across, viewport.height / down)
+    if not viewport.enlarging:
+        scale = min(scale, 1.0)
+    size = (
+        min(viewport.width, max(1, round(across * scale))),
+        min(viewport.height, max(1, round(down * scale))),
+    )
+    column, row = math.floor(left), math.floor(top)
+    drawn = drawn.crop((column, row, math.ceil(left + across), math.ceil(top + down)))
+    box = (left - column, top - row, left - column + across, top - row + down)
+    if size != drawn.size or box != (0, 0, *drawn.size):
+        drawn = drawn.resize(size, Pictures.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    if viewport.mirrored:
+        drawn = drawn.transpose(Pictures.Transpose.FLIP_LEFT_RIGHT)
+    if viewport.upside_down:
+        drawn = drawn.transpose(Pictures.Transpose.FLIP_TOP_BOTTOM)
+    return drawn
