@@ -13,7 +13,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo [FILES=\"a.tif b/\"]  the whole system on this machine, with real files"
 	@echo "make test | test-full          every check at its smallest size | at full size"
-	@echo "make synth                     CloudFormation templates in cdk.out/"
+	@echo "make layers | synth            Lambda layers in build/layers/ | CloudFormation templates in cdk.out/"
 	@echo "make fuzz                      every own parser under a fuzzer, a minute each"
 	@echo "make soak                      clients at work in bad weather, SOAK_MINUTES long"
 	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
@@ -90,9 +90,11 @@ TARGETS ?=
 fuzz: $(VENV)/.fuzz
 	@$(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS) $(TARGETS)
 
-# Not built yet: each says so and fails, rather than pretending.
-layers:
-	@echo "make $@: not built yet" >&2; exit 2
+# Third-party packages as Lambda layers in build/layers/, from requirements/run.lock: plain pip, no Docker.
+# ARCHITECTURE=x86_64 for functions that run on that.
+ARCHITECTURE ?= arm64
+layers: $(VENV)/.run
+	@$(BIN)/python -m layers.build --architecture $(ARCHITECTURE)
 
 # Clients, kills and lost events for a while, then an inspection; soak/README.md.
 SOAK_MINUTES ?= 20
