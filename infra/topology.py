@@ -32,8 +32,9 @@ SCOPES = (READ, WRITE, ADMIN)
 
 # What a page of another origin may send to the API and see of its answers; preflights need no token.
 API_CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
-API_CORS_HEADERS = ("authorization", "content-type", "idempotency-key")
-API_CORS_EXPOSE = ("location", "retry-after")
+# Accept too: quotes in it, as DICOMweb's have, take it out of what needs no asking.
+API_CORS_HEADERS = ("authorization", "content-type", "idempotency-key", "accept")
+API_CORS_EXPOSE = ("location", "retry-after", "warning")
 API_CORS_MAX_AGE_S = 600
 
 # How long we sign for: every URL, unless SIGNATURE_TTL_SECONDS says otherwise, and the longest (``content`` with
@@ -73,7 +74,8 @@ BUCKETS = (
             KeyClass("thumbnails"),
             KeyClass("reports"),
             KeyClass("dicom"),
-            KeyClass("frames"),
+            # Bodies too large for an answer, made anew when they are asked for again.
+            KeyClass("frames", 7),
             KeyClass("manifests"),
             KeyClass("archives", 7),
             KeyClass("requests", 7),
@@ -144,7 +146,14 @@ _PURGE = (
     Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*", "store/dicom/*")),
     Allow(
         ("s3:DeleteObject",),
-        ("derived/thumbnails/*", "derived/reports/*", "derived/manifests/*", "derived/work/*"),
+        (
+            "derived/thumbnails/*",
+            "derived/reports/*",
+            "derived/manifests/*",
+            "derived/work/*",
+            "derived/dicom/*",
+            "derived/frames/*",
+        ),
     ),
 )
 # What an archive's making left behind; the archive itself goes at its time.
@@ -160,6 +169,17 @@ _ARCHIVE_CLEAR = (
 _LEAVE_INDEX = (
     Allow(("dynamodb:DeleteItem",), ("table",)),
     Allow(("sqs:SendMessage",), ("queue:dicom_ingest",)),
+)
+# What taking in a DICOM file costs, whoever does it.
+_INGEST = (
+    *_PURGE,
+    Allow(("s3:PutObject", "s3:ListMultipartUploadParts"), ("store/dicom/*",)),
+    # Descriptions of series.
+    Allow(("s3:PutObject",), ("derived/dicom/*",)),
+    _AUDIT_WRITE,
+    _RECORD_READ,
+    _RECORD_WRITE,
+    Allow(("dynamodb:PutItem",), ("table",)),
 )
 # Whoever ends a file tells others of it.
 _ANNOUNCE = Allow(("events:PutEvents",), ("bus",))
@@ -354,20 +374,16 @@ FUNCTIONS = (
         source=Source("dicom_ingest", batch_size=10, batch_window_s=1, concurrency_max=20),
         recursive_loop="allow",
         allows=(
-            *_PURGE,
+            *_INGEST,
             # In ``in/`` lies what validate has handed over.
             Allow(
                 ("s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
                 ("staging/dicom/*", "staging/in/*"),
             ),
-            Allow(("s3:PutObject", "s3:ListMultipartUploadParts"), ("store/dicom/*",)),
-            # Descriptions of series; and the directories of bundles that are taken apart.
-            Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/dicom/*",)),
+            # A study without instances is forgotten.
+            Allow(("dynamodb:DeleteItem",), ("table",)),
+            # The directories of bundles that are taken apart.
             Allow(("s3:GetObject", "s3:PutObject"), ("derived/work/*",)),
-            _AUDIT_WRITE,
-            _RECORD_READ,
-            _RECORD_WRITE,
-            Allow(("dynamodb:PutItem",), ("table",)),
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:dicom_ingest",)),
             _ANNOUNCE,
         ),
@@ -437,7 +453,7 @@ FUNCTIONS = (
             *_ARCHIVE_CLEAR,
             *_LEAVE_INDEX,
             # Series whose recount was lost.
-            Allow(("s3:PutObject", "s3:DeleteObject"), ("derived/dicom/*",)),
+            Allow(("s3:PutObject",), ("derived/dicom/*",)),
             # Requests whose event was lost.
             Allow(("s3:GetObject",), ("derived/requests/*",)),
             Allow(("s3:ListBucketMultipartUploads",), ("staging",)),

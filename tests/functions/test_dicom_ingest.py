@@ -637,7 +637,8 @@ def test_a_files_facts_say_where_it_belongs(world: World) -> None:
     }
     assert (first["kind"], first["format"], first["media_type"]) == ("dicom", "DICOM", "application/dicom")
     assert second["dicom"] == {"outcome": "stray"}
-    assert "ZZ" not in json.dumps(first)
+    # (An id made by us may hold two letters Z.)
+    assert not [word for word in ("ZZTOP", "ZZID", "ZZACC", "ZZREF", "ZZSTUDY") if word in json.dumps(first)]
 
 
 def test_objects_that_nobody_waits_for_are_deleted(world: World) -> None:

@@ -5,6 +5,7 @@ Every read here is strongly consistent but for the lists by index. Errors: Trans
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from heavylift.dicom.instances import Instance, Series, Study
 from heavylift.errors import TransientError
 from heavylift.forms import due_index
 from heavylift.ids import new_ulid
+from heavylift.limits import TOMBSTONE_DAYS
 from heavylift.settings import settings
 
 PUT_TRIES = 4
@@ -151,16 +153,22 @@ def get_series(tenant: str, study_uid: str, series_uid: str) -> Series | None:
     return model.series_from(item) if item else None
 
 
-def look_series(tenant: str, names: Iterable[SeriesName]) -> dict[SeriesName, Series]:
-    """Series by name; the absent ones are left out."""
-    found = items.read_many([model.series_key(tenant, *name) for name in names])
-    return {(one.study_uid, one.series_uid): one for one in map(model.series_from, found)}
+def look_again(tenant: str, names: Iterable[SeriesName]) -> tuple[dict[SeriesName, Series], set[str]]:
+    """Series by name, and the UIDs of those studies of theirs that are there: one call, after instances were put."""
+    wanted = set(names)
+    keys = [model.series_key(tenant, *name) for name in wanted]
+    keys += [model.study_key(tenant, study_uid) for study_uid in {name[0] for name in wanted}]
+    found = items.read_many(keys)
+    series = [model.series_from(item) for item in found if item["sk"] != model.STUDY_SORT_KEY]
+    there = {model.study_from(item).study_uid for item in found if item["sk"] == model.STUDY_SORT_KEY}
+    return {(one.study_uid, one.series_uid): one for one in series}, there
 
 
 def mark(tenant: str, series: Series, *, described: bool = True) -> None:
     """Say that instances of a series change: before, and where ``counts`` asks for it after that.
 
-    Makes the series' item where there is none; ``described``: with what ``series`` says of it.
+    Makes the series' item where there is none; ``described``: with what ``series`` says of it, also where a series
+    without instances was stripped of that.
     """
     now = time.time()
     kept: dict[str, Any] = model.series_attributes(tenant, series) if described else {}
@@ -172,8 +180,14 @@ def mark(tenant: str, series: Series, *, described: bool = True) -> None:
     items.on_table(
         "update_item",
         Key=ddb_json.encode_item(model.series_key(tenant, series.study_uid, series.series_uid)),
-        UpdateExpression=f"SET #at = :at, {sets} ADD #mark :one",
-        ExpressionAttributeNames={**names, "#at": "marked_at", "#mark": "mark_seq"},
+        UpdateExpression=f"SET #at = :at, {sets} REMOVE #ttl{', #stripped' if described else ''} ADD #mark :one",
+        ExpressionAttributeNames={
+            **names,
+            "#at": "marked_at",
+            "#mark": "mark_seq",
+            "#ttl": "ttl",
+            **({"#stripped": "stripped"} if described else {}),
+        },
         ExpressionAttributeValues={**values, ":at": ddb_json.encode(round(now, 3)), ":one": {"N": "1"}},
     )
 
@@ -200,6 +214,31 @@ def settle(tenant: str, series: Series, instances: int, size_bytes: int, json_ke
     return _under_mark(tenant, series, write + ", #j = :j REMOVE #p, #k", names, {**values, ":j": json_key})
 
 
+def note_thumbnail(tenant: str, series: Series, key: str) -> bool:
+    """Say which thumbnail stands for the series as ``series`` shows it; False when there is a newer mark."""
+    names = {"#t": "thumbnail", "#m": "thumbnail_mark"}
+    return _under_mark(tenant, series, "SET #t = :t, #m = :s", names, {":t": key})
+
+
+def strip(tenant: str, series: Series) -> bool:
+    """Settle a series for which no instance was counted, and forget what described it; False: there is a newer mark.
+
+    It stays due, until what was made of it is gone too (``rest``). What is left goes by itself when no write of today
+    can be under way any more.
+    """
+    removed = {f"#r{place}": name for place, name in enumerate(model.STRIPPED_OF)}
+    names = {"#s": "done_seq", "#n": "instances", "#b": "bytes", "#e": "stripped", "#t": "ttl", **removed}
+    write = f"SET #s = :s, #n = :n, #b = :n, #e = :e, #t = :t REMOVE {', '.join(removed)}"
+    return _under_mark(
+        tenant, series, write, names, {":n": 0, ":e": True, ":t": math.ceil(time.time() + TOMBSTONE_DAYS * 86_400)}
+    )
+
+
+def rest(tenant: str, series: Series) -> bool:
+    """Say that nothing of a stripped series is left to be done; False when there is a newer mark."""
+    return _under_mark(tenant, series, "REMOVE #p, #k", {"#p": "due_pk", "#k": "due_sk"}, {})
+
+
 def _under_mark(tenant: str, series: Series, write: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
     return items.write_if(
         "update_item",
@@ -220,6 +259,15 @@ def _under_mark(tenant: str, series: Series, write: str, names: Mapping[str, str
 def add_study(tenant: str, study: Study) -> None:
     """Write a study; the one that is there already stays as it is."""
     items.put(model.study_item(tenant, study), only_new=True)
+
+
+def get_study(tenant: str, study_uid: str) -> Study | None:
+    item = items.get(model.study_key(tenant, study_uid))
+    return model.study_from(item) if item else None
+
+
+def remove_study(tenant: str, study_uid: str) -> None:
+    items.delete(model.study_key(tenant, study_uid))
 
 
 def read_study(tenant: str, study_uid: str) -> tuple[Study | None, list[Series]]:

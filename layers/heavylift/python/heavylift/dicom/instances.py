@@ -118,11 +118,21 @@ class Series:
     marked_at: float = 0.0
     json_key: str | None = None
     due_at: float | None = None
+    stripped: bool = False
+    """Whether what described it is gone, because it had no instance any more (``forgetting``)."""
+    thumbnail: str = ""
+    """Key of the thumbnail that stands for the series, as of ``thumbnail_mark``."""
+    thumbnail_mark: int = 0
 
     @property
     def dirty(self) -> bool:
         """Whether ``instances`` may be behind: then they are counted."""
         return self.mark_seq != self.done_seq
+
+    @property
+    def shown_thumbnail(self) -> str:
+        """``thumbnail``, if the series has not changed since; "" where none is known."""
+        return self.thumbnail if self.thumbnail_mark == self.mark_seq else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,11 +370,17 @@ def instance_from(item: Mapping[str, Any]) -> Instance:
 _SERIES_FIELDS: Final = {f.name: f.default for f in fields(Series)}
 _STUDY_FIELDS: Final = {f.name: f.default for f in fields(Study)}
 _IN_KEY: Final = frozenset({"study_uid", "series_uid"})
+# What is left of a series without instances: numbers that only grow, and the name of its objects.
+_LEFT: Final = frozenset(
+    {"series_id", "mark_seq", "claim_seq", "done_seq", "instances", "bytes", "marked_at", "due_at", "stripped"}
+)
+STRIPPED_OF: Final = (*sorted(_SERIES_FIELDS.keys() - _LEFT - _IN_KEY), "list_pk", "list_sk")
 
 
 def series_attributes(tenant: str, series: Series) -> dict[str, Any]:
     """What describes a series in its item, its place in the index by modality among it; not the state of its count."""
-    counted = {"mark_seq", "claim_seq", "done_seq", "instances", "bytes", "marked_at", "json_key", "due_at"}
+    counted = {"mark_seq", "claim_seq", "done_seq", "instances", "bytes", "marked_at", "json_key", "due_at", "stripped"}
+    counted |= {"thumbnail", "thumbnail_mark"}
     values = {
         name: getattr(series, name)
         for name, default in _SERIES_FIELDS.items()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from heavylift import keys, queue, s3
-from heavylift.dicom import counts, index, prebuilt
+from heavylift.dicom import counts, forgetting, index, prebuilt
 from heavylift.dicom.instances import Instance, Series
 from heavylift.limits import HOP_LIMIT
 from heavylift.settings import settings
@@ -41,26 +41,37 @@ def take(message: queue.Continuation) -> None:
 def recount(tenant: str, study_uid: str, series_uid: str) -> str:
     """Count a series if it is dirty and at rest: ``counted``, ``postponed`` or ``nothing``."""
     series = index.get_series(tenant, study_uid, series_uid)
-    if series is None or not series.dirty:
+    if series is None:
+        return "nothing"
+    if not series.dirty:
+        if not series.instances:
+            forgetting.forget_empty(tenant, series)  # whoever has stripped it may have been killed before this
         return "nothing"
     if not counts.may_recount(series, time.time(), settings().time_scale) or not index.claim(tenant, series):
         return "postponed"
     found = list(index.instances_of(tenant, study_uid, series_uid))
+    if not found:
+        if not index.strip(tenant, series):
+            return "postponed"
+        forgetting.forget_empty(tenant, series)
+        logger().info("series has no instance any more", study_uid=study_uid, series_uid=series_uid)
+        return "counted"
+    forgetting.put_right(tenant, series, found[0])
     json_key = _describe(tenant, series, found)
     if not index.settle(tenant, series, len(found), sum(one.size for one in found), json_key):
         if json_key is not None:
             s3.delete(settings().derived_bucket, json_key)
         return "postponed"
-    if series.json_key not in {None, json_key}:
-        s3.delete(settings().derived_bucket, str(series.json_key))
+    if series.json_key is not None:
+        forgetting.forget_older(tenant, series)
     logger().info("series counted", study_uid=study_uid, series_uid=series_uid, instances=len(found))
     count("SeriesCounted")
     return "counted"
 
 
 def _describe(tenant: str, series: Series, found: list[Instance]) -> str | None:
-    """Write the series' description under a key of its own mark; None for a series without instances."""
-    if not found or not series.series_id:
+    """Write the series' description under a key of its own mark; None for a series that nobody has described."""
+    if not series.series_id:
         return None
     key = keys.series_json(tenant, series.series_id, series.mark_seq)
     body = prebuilt.series_body(series, found)

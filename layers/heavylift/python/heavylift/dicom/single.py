@@ -15,7 +15,7 @@ from heavylift import assembly, life, purging, queue, records, retention, s3, wo
 from heavylift.batches import members, progress
 from heavylift.dicom import bundles, counts, expanding, header, index, instances, recounting, settling, verdicts
 from heavylift.dicom.header import Header
-from heavylift.dicom.instances import Instance, Series, Study
+from heavylift.dicom.instances import Instance, Study
 from heavylift.dicom.settling import Copied, Placed
 from heavylift.dicom.verdicts import Judged, Verdict
 from heavylift.errors import ContentError, TransientError
@@ -309,9 +309,12 @@ def _place(record: FileRecord, instance: Instance, found: Header, delivery: Deli
     if marked:
         index.mark(tenant, series)
     placed = settling.place(tenant, instance, lambda: _copy(record, delivery))
-    if counts.must_mark_after(index.get_series(tenant, *name[:2])):
-        index.mark(tenant, Series(*name[:2]), described=False)
+    there, studies = index.look_again(tenant, [name[:2]])
+    if counts.must_mark_after(there.get(name[:2])):
+        index.mark(tenant, series)
         marked = True
+    if name[0] not in studies:
+        index.add_study(tenant, instances.study_of(found, now))
     if marked or delivery.receive_count > 1:
         recounting.ask(tenant, [name[:2]])
     return placed

@@ -15,6 +15,7 @@ from heavylift import items
 from heavylift.dicom import index
 from heavylift.dicom import instances as model
 from heavylift.dicom.instances import Series, Study
+from heavylift.errors import RequestError
 
 PAGE: Final = 100
 PARALLEL: Final = 8  # queries in flight of one answer
@@ -69,16 +70,25 @@ def counted_series(tenant: str, series: Series) -> Series:
     return replace(series, instances=index.count(tenant, series.study_uid, series.series_uid))
 
 
-def find(tenant: str, wanted: Filter) -> Iterator[StudyView]:
+def find(tenant: str, wanted: Filter, *, look_max: int | None = None) -> Iterator[StudyView]:
     """The studies that ``wanted`` asks for, the newest first; of names, by name. Lazy: a page of keys in hand.
 
-    The narrowest index gives candidates, the studies themselves decide.
+    The narrowest index gives candidates, the studies themselves decide. RequestError ``search_too_wide`` where more
+    than ``look_max`` candidates would have to be looked at.
     """
     seen: set[str] = set()
     page: list[str] = []
     for study_uid in _candidates(tenant, wanted):
         if study_uid in seen:
             continue
+        if look_max is not None and len(seen) == look_max:
+            yield from _read_all(tenant, page, wanted)
+            raise RequestError(
+                "search_too_wide",
+                f"{look_max} studies were looked at, and there are more. Narrow the search by a date, a patient's ID, "
+                "an accession number or a UID.",
+                limit=look_max,
+            )
         seen.add(study_uid)
         page.append(study_uid)
         if len(page) == PARALLEL:
@@ -167,8 +177,12 @@ def matches(view: StudyView, wanted: Filter) -> bool:
 
 
 def like(pattern: str, text: str) -> bool:
-    """Wildcard matching (PS3.4 C.2.2.2.4) without case and accents; linear in both lengths but for the stars."""
-    pattern, text = model.folded(pattern), model.folded(text)
+    """``fits`` without case and accents."""
+    return fits(model.folded(pattern), model.folded(text))
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Wildcard matching (PS3.4 C.2.2.2.4): ``*`` any letters, ``?`` one; linear in both lengths but for the stars."""
     at = place = 0
     star, mark = -1, 0
     while at < len(text):
