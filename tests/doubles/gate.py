@@ -9,6 +9,20 @@ from typing import Any
 
 from botocore.exceptions import ConnectionClosedError
 
+from tests.doubles.answers import refusal
+
+# What AWS refuses a sound request with, after botocore's own tries: (code, status). One of them, by the call's number.
+REFUSALS = (
+    ("SlowDown", 503),
+    ("ThrottlingException", 400),
+    ("ExpiredToken", 400),
+    ("InternalError", 500),
+    ("RequestTimeTooSkewed", 403),
+    ("ServiceUnavailable", 503),
+    ("ExpiredTokenException", 400),
+    ("ProvisionedThroughputExceededException", 400),
+)
+
 
 class Killed(BaseException):
     """The sandbox is gone: no handler may catch this, no line after it runs."""
@@ -109,3 +123,18 @@ def repeat(number: int) -> Around:
         return run()
 
     return around
+
+
+def refuse(number: int) -> Around:
+    """The call is not carried out: AWS is too busy, the role's token has run out, or the clock is wrong."""
+
+    def around(call: Call, run: Callable[[], Any]) -> Any:
+        if call.number == number:
+            code, status = REFUSALS[number % len(REFUSALS)]
+            raise refusal(code, status, call.operation)
+        return run()
+
+    return around
+
+
+DISTURBANCES = (kill_before, kill_after, lose_answer, repeat, refuse)

@@ -13,7 +13,7 @@ import pytest
 
 from heavylift.archives import building
 from tests.doubles.answers import refusal
-from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed, kill_after
 from tests.doubles.queues import Message
 from tests.doubles.world import DERIVED, STORE, World
 from tests.heavylift.archives.sites import SMALL
@@ -114,7 +114,7 @@ def calls_of(worlds: Worlds) -> int:
     return len(world.gate.calls)
 
 
-@pytest.mark.parametrize("disturb", [kill_before, kill_after, lose_answer, repeat])
+@pytest.mark.parametrize("disturb", DISTURBANCES)
 def test_building_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int], Around]) -> None:
     """Disturbed at any one call, the archive is completed with the same bytes and nothing is left over."""
     total = calls_of(worlds)

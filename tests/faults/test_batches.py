@@ -11,14 +11,12 @@ import pytest
 from heavylift.batches import store
 from heavylift.errors import TransientError
 from tests.doubles.batches import BatchClient, counts_of
-from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed, kill_after, kill_before
 from tests.doubles.samples import SMALL_PICTURE, png
 from tests.doubles.world import STAGING, STORE, World
 
 Worlds = Callable[[], World]
-by_disturbance = pytest.mark.parametrize(
-    "disturb", [kill_before, kill_after, lose_answer, repeat], ids=lambda disturb: disturb.__name__
-)
+by_disturbance = pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
 TEXT, BAD = ("a.txt", b"text\n"), ("bad.png", b"no picture")
 
 

@@ -14,11 +14,10 @@ import pytest
 from heavylift import checking, parts, promotion, queue
 from heavylift.tables import bounds
 from heavylift.tables.run import Run
-from tests.doubles.gate import Around, Call, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, lose_answer
 from tests.doubles.world import DERIVED, World
 
 Worlds = Callable[[], World]
-DISTURBANCES = [kill_before, kill_after, lose_answer, repeat]
 by_disturbance = pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
 PIECE = 4_096
 PIECES = 4  # that are given out

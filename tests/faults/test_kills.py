@@ -11,12 +11,11 @@ from collections.abc import Callable
 import pytest
 
 from heavylift.errors import TransientError
-from tests.doubles.gate import Around, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Killed, kill_before, repeat
 from tests.doubles.samples import PICTURE, SAMPLES, SMALL_PICTURE, TEXT, Sample
 from tests.doubles.world import DERIVED, STAGING, STORE, World
 
 Worlds = Callable[[], World]
-DISTURBANCES = [kill_before, kill_after, lose_answer, repeat]
 by_name = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 by_disturbance = pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
 

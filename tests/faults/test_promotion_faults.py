@@ -17,7 +17,7 @@ from heavylift import keys, promotion
 from heavylift.limits import ATTEMPTS_MAX
 from heavylift.records import FileRecord
 from tests.doubles.answers import refusal
-from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed
 from tests.doubles.samples import EMPTY, TEXT, Sample
 from tests.doubles.world import STAGING, STORE, World
 from tests.faults.test_races import each_call, staged, take, twin_of
@@ -186,7 +186,7 @@ def test_a_target_that_appears_at_any_call(worlds: Worlds, sample: Sample, ours:
     assert ended == ({"completed"} if ours else {"completed", "failed"})
 
 
-@pytest.mark.parametrize("disturb", [kill_before, kill_after, lose_answer, repeat], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda one: one.__name__)
 def test_any_call_killed_or_its_answer_lost(worlds: Worlds, disturb: Callable[[int], Around]) -> None:
     """Completed, as if nothing had been (the smaller sizes: test_kills.py)."""
     world = worlds()

@@ -21,7 +21,7 @@ from heavylift.tickets import Ticket
 from infra import topology
 from tests.doubles.batches import sign_reads
 from tests.doubles.companion import BASE, OWNER, UPLOAD, Companion, cut
-from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed, kill_after, kill_before
 from tests.doubles.samples import PICTURE
 from tests.doubles.world import DERIVED, STAGING, World
 
@@ -619,7 +619,7 @@ def joined(world: World) -> tuple[Companion, dict[str, Any], list[dict[str, Any]
     return companion, upload, companion.put(upload, cut(DATA, 16))
 
 
-@pytest.mark.parametrize("disturb", [kill_before, kill_after, lose_answer, repeat], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda one: one.__name__)
 def test_complete_survives_any_one_fault(worlds: Worlds, disturb: Callable[[int], Around]) -> None:
     """Disturbed at any call: asked again, or left to the sweeper, it ends as one file with these bytes."""
     world = worlds()

@@ -9,7 +9,7 @@ import pytest
 
 from heavylift import keys
 from heavylift.states import TRANSITIONS, Event, State
-from tests.doubles.gate import Around, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Killed
 from tests.doubles.samples import PICTURE, TEXT, Sample
 from tests.doubles.world import DERIVED, STAGING, STORE, World
 
@@ -68,7 +68,7 @@ def test_in_every_state(world: World, state: State) -> None:
         nothing_left(world)
 
 
-@pytest.mark.parametrize("disturb", [kill_before, kill_after, lose_answer, repeat], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda one: one.__name__)
 def test_cut_off_at_any_call(worlds: Callable[[], World], disturb: Callable[[int], Around]) -> None:
     """The sweeper goes on where a deletion was killed; nothing is deleted of a file whose record does not say so."""
     world = worlds()

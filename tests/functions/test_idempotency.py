@@ -15,12 +15,11 @@ import pytest
 from heavylift import queue
 from heavylift.limits import IDEMPOTENCY_DAYS, IDEMPOTENCY_LEASE_S
 from infra import topology
-from tests.doubles.gate import Around, Call, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed
 from tests.doubles.samples import PICTURE
 from tests.doubles.world import STAGING, World
 
 Worlds = Callable[[], World]
-DISTURBANCES = [kill_before, kill_after, lose_answer, repeat]
 by_disturbance = pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
 DIGEST = base64.b64encode(sha256(b"a").digest()).decode()
 FILES = {
@@ -204,6 +203,17 @@ def killed(call: Callable[..., tuple[int, Any]], *given: Any) -> tuple[int, Any]
         return 0, None
 
 
+def later(world: World, act: Callable[..., tuple[int, dict[str, Any]]], *arguments: Any) -> dict[str, Any]:
+    """The answer of a repeat. Where the first call could not give its key back, the key's lease has to pass first."""
+    status, body = act(world, *arguments)
+    if status == 409:
+        assert body["code"] == "idempotency_in_flight"
+        world.clock.advance(IDEMPOTENCY_LEASE_S + 1)
+        status, body = act(world, *arguments)
+    assert status < 300, body
+    return body
+
+
 def calls_of(worlds: Worlds, act: Callable[[World], object]) -> int:
     world = worlds()
     act(world)
@@ -224,17 +234,12 @@ def test_initiate_disturbed_at_any_call_makes_each_session_once(
         world.gate.around = None
         if status != 201:
             made = records_in(world)
-            status, body = initiate(world)
-            if status == 409:
-                assert body["code"] == "idempotency_in_flight"
-                world.clock.advance(IDEMPOTENCY_LEASE_S + 1)
-                status, body = initiate(world)
-            assert status == 201, body
+            body = later(world, initiate)
             assert made <= records_in(world)
         if any(one.get("problem", {}).get("code") == "aws_unavailable" for one in body["uploads"]):
-            status, body = initiate(world)  # a file that S3 did not take: the repeat takes it
+            body = later(world, initiate)  # a file that S3 did not take: the repeat takes it
         check_once(world, body)
-        assert ids_of(initiate(world)[1]) == ids_of(body)
+        assert ids_of(later(world, initiate)) == ids_of(body)
         # What a kill left open in S3 belongs to no record, and goes.
         world.clock.advance(901)
         world.sweep()
@@ -256,7 +261,7 @@ def test_a_batch_disturbed_at_any_call_is_begun_once(worlds: Worlds, disturb: Ca
             status, body = begin(world)
         assert status == 201, body
         assert [pk for pk, sk in world.table.items if sk == "B"] == [f"T#acme#B#{body['batch_id']}"]
-        again = begin(world)[1]
+        again = later(world, begin)
         assert again["batch_id"] == body["batch_id"]
         assert again["policy"]["fields"]["key"] == body["policy"]["fields"]["key"]
 
@@ -324,7 +329,7 @@ def test_complete_disturbed_at_any_call_joins_once(worlds: Worlds, disturb: Call
             status, body = complete(world, file_id)
             assert status == 200, body
         assert world.s3.versions_made[STAGING, f"in/acme/{file_id}"] == 1
-        assert complete(world, file_id)[1]["status"] == "staged"
+        assert later(world, complete, file_id)["status"] == "staged"
 
 
 def meanwhile(number: int, act: Callable[[], Any], found: list[Any]) -> Around:

@@ -25,12 +25,11 @@ from heavylift.tiff.bands import choose_shrink, fit_within
 from heavylift.tiff.layout import read_chunks
 from heavylift.tiff.pace import Paused
 from heavylift.tiff.reducer import reduce_tiff
-from tests.doubles.gate import Around, Killed, kill_after, kill_before, lose_answer, repeat
+from tests.doubles.gate import DISTURBANCES, Around, Killed
 from tests.doubles.world import DERIVED, World
 from tests.heavylift.image.pictures import scene, tiff
 
 DATA = tiff(scene(20, 26)[:, :, 1].copy(), photometric="minisblack", rowsperstrip=26, metadata=None)
-DISTURBANCES = [kill_before, kill_after, lose_answer, repeat]
 
 
 class Slices:
