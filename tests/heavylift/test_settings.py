@@ -35,6 +35,7 @@ EFFECTS: dict[str, tuple[str, str, Any, Any]] = {
     "DEFAULT_RULES": ('{"*": {}}', "default_rules", '{"*": {}}', ""),
     "MALWARE_SCAN": ("Lenient", "malware_scan", "lenient", "off"),
     "DICOM_CONFLICT": ("Replace", "dicom_conflict", "replace", "keep_first"),
+    "DICOM_DEIDENTIFY": ("trial, acme", "dicom_deidentify", "trial, acme", ""),
     "TYPE_MISMATCH": ("warn", "type_mismatch", "warn", "error"),
     "RATE_LIMIT_FILES_PER_MINUTE": ("7", "rate_limit_files_per_minute", 7, 30_000),
     "RATE_LIMIT_CALLS_PER_MINUTE": ("0", "rate_limit_calls_per_minute", 0, 6_000),

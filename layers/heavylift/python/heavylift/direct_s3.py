@@ -192,6 +192,13 @@ class S3:
         answer = self._ask("CreateMultipartUpload", "POST", Bucket, Key, headers, query={"uploads": ""})
         return {"UploadId": _elements(answer.body)["UploadId"]}
 
+    def upload_part(
+        self, *, Bucket: str, Key: str, UploadId: str, PartNumber: int, Body: bytes, ChecksumCRC32: str
+    ) -> dict[str, Any]:
+        query = {"partNumber": str(PartNumber), "uploadId": UploadId}
+        headers = {f"{_PREFIX}crc32": ChecksumCRC32}
+        return _described(self._ask("UploadPart", "PUT", Bucket, Key, headers, query=query, body=Body))
+
     def upload_part_copy(
         self,
         *,

@@ -58,6 +58,7 @@ class Settings:
     malware_scan: str = "off"
     type_mismatch: str = "error"
     dicom_conflict: str = "keep_first"
+    dicom_deidentify: str = ""
     rate_limit_files_per_minute: int = RATE_LIMIT_FILES_PER_MINUTE
     rate_limit_calls_per_minute: int = RATE_LIMIT_CALLS_PER_MINUTE
     time_scale: float = 1.0
@@ -142,6 +143,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         default_rules=_rules_by_data_type(environment.get("DEFAULT_RULES", "")),
         malware_scan=_one_of("MALWARE_SCAN", environment.get("MALWARE_SCAN", ""), MALWARE_SCAN),
         dicom_conflict=_one_of("DICOM_CONFLICT", environment.get("DICOM_CONFLICT", ""), DICOM_CONFLICT),
+        dicom_deidentify=environment.get("DICOM_DEIDENTIFY", base.dicom_deidentify),
         type_mismatch=_one_of("TYPE_MISMATCH", environment.get("TYPE_MISMATCH", ""), TYPE_MISMATCH),
         enable_tiff_chunking=_flag(environment.get("ENABLE_TIFF_CHUNKING", "true")),
         rate_limit_files_per_minute=max(

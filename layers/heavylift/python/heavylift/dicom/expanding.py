@@ -24,6 +24,7 @@ from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch, BatchStatus
 from heavylift.dicom import bundles
 from heavylift.dicom.bundles import Member
+from heavylift.dicom.rewriting import Place
 from heavylift.dicom.settling import MEDIA_TYPE, Copied
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_of
@@ -215,6 +216,12 @@ class MemberSource:
         if self._data_at + self.member.packed_size > self._source.size_bytes:
             raise ContentError("corrupt", "A member ends outside of its bundle.")
         self._ahead = block[before : before + self.member.packed_size] if before < len(block) else b""
+
+    def place(self) -> Place | None:
+        """Where S3 may copy of; None for a compressed member. What was read must have opened it."""
+        if self.member.method != bundles.STORED or self._data_at < 0:
+            return None
+        return Place(self._source.bucket, self._source.key, self._source.etag, self._data_at)
 
     def whole(self) -> bytes:
         """The content, proven against the directory's CRC-32 where there is one."""

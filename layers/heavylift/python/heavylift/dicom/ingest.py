@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,9 +23,10 @@ from heavylift import announcements, bus, counting, dynamo, items, keys, queue, 
 from heavylift.batches import manifest, marks, members, model, progress, store
 from heavylift.batches.manifest import Entry
 from heavylift.batches.model import Batch
-from heavylift.dicom import bundles, counts, expanding, header, index, instances, recounting, settling, single, verdicts
+from heavylift.dicom import counts, expanding, index, instances, recounting, rewriting, settling, single, verdicts
 from heavylift.dicom.bundles import Member
-from heavylift.dicom.instances import Identity, Instance
+from heavylift.dicom.examining import Job, examine
+from heavylift.dicom.instances import Instance
 from heavylift.dicom.settling import Placed
 from heavylift.errors import ContentError, TransientError
 from heavylift.ids import member_id, member_of
@@ -39,40 +40,6 @@ from heavylift.telemetry import count, logger
 NAME = "dicom_ingest"
 PARALLEL = 10  # as many as messages: each has a request or two of S3 in flight
 SUSPECT_RECEIVES = 3  # who comes back as often may be what kills the function: it goes last, alone, with a lease
-
-
-@dataclass(slots=True)
-class Job:
-    """One small member of a batch on its way through a group."""
-
-    tenant: str
-    file_id: str
-    deliveries: list[Delivery]
-    batch: Batch
-    entry: Entry
-    record: FileRecord
-    head: s3.Head | None = None
-    found: header.Header | None = None
-    instance: Instance | None = None
-    placed: Placed | None = None
-    checksums: Mapping[str, Any] = field(default_factory=dict)
-    inside: tuple[FileRecord, str, Member] | None = None
-    """The bundle that it is a member of, the bundle's kind, its place there; None: it has an object of its own."""
-    member: expanding.MemberSource | None = None
-    is_bundle: bool = False
-    bytes_read: int = 0
-    requests: int = 0
-    over: bool = False
-    """Nothing more is to be done: it failed, is gone, or is somebody else's."""
-
-    @property
-    def n(self) -> int:
-        return self.entry.n
-
-    @property
-    def again(self) -> bool:
-        """Whether an earlier attempt may have been killed at any place."""
-        return any(delivery.receive_count > 1 for delivery in self.deliveries)
 
 
 def take_all(deliveries: Sequence[Delivery]) -> Mapping[str, Exception]:
@@ -186,7 +153,7 @@ class _Group:
     # --- the way of small members ---
     def settle_jobs(self, jobs: list[Job]) -> None:
         """Files that are known to be waited for and have no record yet."""
-        self._each(jobs, _examine)
+        self._each(jobs, examine)
         taken_apart = [job for job in jobs if job.is_bundle and not job.over]
         for job in taken_apart:
             self._each([job], _take_bundle)
@@ -289,60 +256,6 @@ def _job(tenant: str, file_id: str, given: list[Delivery], loaded: _Loaded) -> J
     return Job(tenant, file_id, given, batch, entry, members.announced(batch, entry))
 
 
-def _examine(job: Job) -> None:
-    """One HEAD, one ranged GET: what the file is. Its own faults are its verdict."""
-    if job.inside is not None:
-        _examine_inside(job)
-        return
-    head = s3.head(settings().staging_bucket, job.record.key)
-    if head is None:
-        # Gone: a cancel or a twin was faster. A twin deletes it when all is done.
-        job.over = True
-        return
-    job.head = head
-    source = s3.ObjectSource(settings().staging_bucket, job.record.key, head.size_bytes, head.etag, head.version_id)
-    first: list[bytes] = []
-
-    def fetch(offset: int, length: int) -> bytes:
-        data = source.read(offset, length)
-        if offset == 0:
-            first.append(data[: bundles.HEAD_BYTES])
-        return data
-
-    try:
-        job.checksums = single.proven(job.record, head, source)
-        job.found = header.scan(fetch, head.size_bytes)
-    except ContentError as error:
-        if error.code == "source_changed":
-            raise TransientError(error.code, error.message) from error
-        job.is_bundle = bool(first) and error.code in bundles.MAY_BE and bundles.kind_of(first[0]) is not None
-        job.placed = None if job.is_bundle else Placed(verdicts.refused(error))
-    else:
-        identity = settling.identity_of(head)
-        job.instance = instances.instance_of(job.found, job.file_id, identity, time.time())
-    job.bytes_read = source.traffic.bytes_in
-    job.requests = source.traffic.requests + 1
-
-
-def _examine_inside(job: Job) -> None:
-    """The same for a bundle's member."""
-    assert job.inside is not None
-    bundle, kind, member = job.inside
-    whole = s3.ObjectSource(settings().staging_bucket, bundle.key, bundle.size, bundle.etag or "")
-    try:
-        job.member = expanding.MemberSource(whole, kind, member)
-        job.found = header.scan(job.member.read, member.size)
-    except ContentError as error:
-        if error.code == "source_changed":
-            raise TransientError(error.code, error.message) from error
-        job.placed = Placed(verdicts.refused(error))
-    else:
-        identity = Identity(member.size, "", crc32=expanding.crc32_base64(member))
-        job.instance = instances.instance_of(job.found, job.file_id, identity, time.time())
-    job.bytes_read = whole.traffic.bytes_in
-    job.requests = whole.traffic.requests
-
-
 def _refuse_unnamed(delivery: Delivery) -> None:
     """An object in the lane whose key we never made: deleted, and told in its batch's errors."""
     message = delivery.message
@@ -406,6 +319,12 @@ def _prepare(tenant: str, wanted: list[Job], to_put: list[Job], known: index.Kno
 def _put(job: Job) -> None:
     assert job.instance is not None
     instance, head, member = job.instance, job.head, job.member
+    rewritten, place = job.rewritten, job.place
+    if rewritten is not None:
+        key = instance.key(job.tenant)
+        job.placed = settling.place(job.tenant, instance, lambda: rewritten.store(key, job.file_id, place))
+        job.member = None
+        return
     if member is not None:
         key = instance.key(job.tenant)
         try:
@@ -448,7 +367,10 @@ def _write_verdict(job: Job) -> None:
     assert job.placed is not None
     now = time.time()
     etag = job.head.etag if job.head else None
-    job.record = single.verdict_of(replace(job.record, checksums=job.checksums, etag=etag), job.placed, job.found, now)
+    record = replace(job.record, checksums=job.checksums, etag=etag)
+    if job.rewritten is not None and single.status_of(job.placed) is not State.REJECTED:
+        record = rewriting.without_names(record, job.rewritten.size_bytes)
+    job.record = single.verdict_of(record, job.placed, job.found, now)
     job.record = replace(job.record, bytes_read=job.bytes_read, requests=job.requests)
     if not items.put(single.compact_item(job.record), only_new=True):
         there = dynamo.find(job.tenant, job.file_id)

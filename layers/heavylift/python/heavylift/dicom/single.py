@@ -7,13 +7,24 @@ What they are and where they belong is found as for small members; here are the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from heavylift import assembly, life, purging, queue, records, retention, s3, work
 from heavylift.batches import members, progress
-from heavylift.dicom import bundles, counts, expanding, header, index, instances, recounting, settling, verdicts
+from heavylift.dicom import (
+    bundles,
+    counts,
+    expanding,
+    header,
+    index,
+    instances,
+    recounting,
+    rewriting,
+    settling,
+    verdicts,
+)
 from heavylift.dicom.header import Header
 from heavylift.dicom.instances import Instance, Study
 from heavylift.dicom.settling import Copied, Placed
@@ -248,8 +259,11 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
         return data
 
     checksums = proven(record, head, source)
+    rewritten = None
     try:
-        found = header.scan(fetch, head.size_bytes)
+        if rewriting.wanted(record.tenant, record.metadata):
+            rewritten = rewriting.rewrite(fetch, head.size_bytes, head.etag, record.tenant)
+        found = rewritten.header if rewritten else header.scan(fetch, head.size_bytes)
     except ContentError as error:
         kind = bundles.kind_of(first[0]) if first and error.code in bundles.MAY_BE else None
         if kind is None or member_of(record.file_id) is None:
@@ -283,12 +297,22 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
         "requests": stage["requests"],
         "stages": {**record.stages, NAME: stage},
     }
+    values: dict[str, Any] = {}
     record = work.write(record, None if record.status is State.PROMOTING else Event.PROMOTE, NAME, **findings)
-    instance = instances.instance_of(found, record.file_id, settling.identity_of(head), time.time())
-    _settle(record, _place(record, instance, found, delivery))
+    if rewritten is not None:
+        values = rewriting.nameless(record, rewritten.size_bytes)
+        instance = rewriting.instance_of(rewritten, record.file_id)
+        place = rewriting.Place(source.bucket, source.key, source.etag)
+        copy = lambda: rewritten.store(record.store_key, record.file_id, place)  # noqa: E731
+    else:
+        instance = instances.instance_of(found, record.file_id, settling.identity_of(head), time.time())
+        copy = lambda: _copy(record, delivery)  # noqa: E731
+    _settle(record, _place(record, instance, found, delivery, copy), values)
 
 
-def _place(record: FileRecord, instance: Instance, found: Header, delivery: Delivery) -> Placed:
+def _place(
+    record: FileRecord, instance: Instance, found: Header, delivery: Delivery, copy: Callable[[], Copied]
+) -> Placed:
     """Into the index, as small members go; ``ingest`` has the same order for ten files together."""
     tenant, now = record.tenant, time.time()
     member = member_of(record.file_id)
@@ -308,7 +332,7 @@ def _place(record: FileRecord, instance: Instance, found: Header, delivery: Deli
     marked = counts.must_mark_before(known.series.get(name[:2]), now, settings().time_scale)
     if marked:
         index.mark(tenant, series)
-    placed = settling.place(tenant, instance, lambda: _copy(record, delivery))
+    placed = settling.place(tenant, instance, copy)
     there, studies = index.look_again(tenant, [name[:2]])
     if counts.must_mark_after(there.get(name[:2])):
         index.mark(tenant, series)
@@ -343,22 +367,24 @@ def _got_further(record: FileRecord, parts: int) -> None:
         work.write(record, None, NAME, progress=parts, attempt=1)
 
 
-def _settle(record: FileRecord, placed: Placed) -> None:
+def _settle(record: FileRecord, placed: Placed, values: Mapping[str, Any]) -> None:
+    """``values``: what the record is to say besides, at its end."""
     status = status_of(placed)
     if placed.copied is None:
         if status is State.REJECTED:
             _reject(record, placed.judged, placed)
         else:
-            _resolve(record, placed, {})
+            _resolve(record, placed, values)
         return
     copied = placed.copied
     flawed = status is State.COMPLETED_WITH_ERRORS
-    checksums = {**record.checksums, **({"crc32": copied.crc32} if copied.crc32 else {})}
+    known = values.get("checksums", record.checksums)
+    checksums = {**known, **({"crc32": copied.crc32} if copied.crc32 else {})}
     record = work.write(
         record,
         Event.STORE,
         NAME,
-        checksums=checksums,
+        **{**values, "checksums": checksums},
         store_etag=copied.etag,
         store_version_id=copied.version_id,
         store_upload_id=None,

@@ -6,6 +6,7 @@ from typing import Final
 
 WORDS: Final = {
     "bad_number": "An attribute that must be a number is none; it is left out of the index.",
+    "burned_in": "The pixels may show who the patient is; they are kept as they are.",
     "character_set_unknown": "The file's character set is not known; text is read as Latin.",
     "command_set": "The file begins with a command set of the network protocol.",
     "encoding_differs": "The data are encoded otherwise than the transfer syntax says; the data are believed.",
