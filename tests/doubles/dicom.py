@@ -241,6 +241,12 @@ def live(world: World) -> None:
     settings.cache_clear()
     assert world.status(ids[0]) == "deleted"
     assert client.studies()
+    # The only file of a study goes, and the study with it.
+    alone = sent(world, {1: ("g", dicom(4, 1, 1))})
+    pump(world)
+    world.call("complete", "DELETE", "/v1/files/{id}", path={"id": alone.file_id(1)})
+    pump(world)
+    assert alone.studies() == {}
     world.call("complete", "DELETE", "/v1/files/{id}", path={"id": client.file_id(1)})
     # The recount's message is lost: the sweeper counts.
     world.queues.messages.clear()
