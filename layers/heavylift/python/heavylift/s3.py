@@ -203,10 +203,10 @@ class First:
     etag: str
 
 
-def read_first(bucket: str, key: str, length: int, traffic: Traffic | None = None) -> First:
-    """The first ``length`` bytes of an object that is not empty, in one request. NoSuchKey, TransientError.
+def read_first(bucket: str, key: str, length: int, traffic: Traffic | None = None, *, offset: int = 0) -> First:
+    """``length`` bytes of an object that is not empty, in one request, before anything of it is known.
 
-    The answer's own ETag says which object they are of; later reads are pinned by it.
+    The answer's own ETag says which object they are of; later reads are pinned by it. NoSuchKey, TransientError.
     """
     failure: Exception | None = None
     for attempt in range(READ_TRIES):
@@ -214,7 +214,7 @@ def read_first(bucket: str, key: str, length: int, traffic: Traffic | None = Non
             time.sleep(random.uniform(0, READ_BACKOFF_S * 2**attempt))
         if traffic:
             traffic.add(requests=1)
-        answer = _call("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{length - 1}")
+        answer = _call("get_object", Bucket=bucket, Key=key, Range=f"bytes={offset}-{offset + length - 1}")
         size_bytes = int(answer["ContentRange"].rpartition("/")[2])
         try:
             body: bytes = answer["Body"].read()
@@ -223,11 +223,11 @@ def read_first(bucket: str, key: str, length: int, traffic: Traffic | None = Non
             continue
         if traffic:
             traffic.add(bytes_in=len(body))
-        if len(body) == min(length, size_bytes):
+        if len(body) == min(length, size_bytes - offset):
             return First(body, size_bytes, answer["ETag"].strip('"'))
     raise TransientError(
         "aws_unavailable",
-        f"S3 did not give the first {length} bytes in {READ_TRIES} tries.",
+        f"S3 did not give {length} bytes at {offset} in {READ_TRIES} tries.",
         aws_code=type(failure).__name__ if failure else "ShortBody",
     )
 

@@ -8,6 +8,7 @@ call goes on where the upload stands, because the cuts follow from the pieces al
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -118,6 +119,7 @@ def read(pieces: Sequence[Piece]) -> bytes:
         for one in coalesce(Range(piece.offset, piece.length) for piece in run):
             shares += [(len(requests), start, length) for start, length in one.pieces]
             requests.append(replace(run[0], offset=one.range.offset, length=one.range.length))
+    requests = _pinned(requests)
     if len(requests) <= 1:
         bodies = [_fetch(one) for one in requests]
     else:
@@ -141,17 +143,23 @@ def _runs(pieces: Sequence[Piece]) -> Iterator[list[Stored]]:
         yield list(run)
 
 
+def _pinned(requests: list[Stored]) -> list[Stored]:
+    """The same, where several are of one object pinned by its ETag: one HEAD, if that is not known yet."""
+    times = Counter(one.key for one in requests if not one.etag)
+    known = {key: pin(Stored(key, 0, 0)).etag for key, count in times.items() if count > 1}
+    return [replace(one, etag=known.get(one.key, one.etag)) for one in requests]
+
+
 def _fetch(piece: Stored) -> bytes:
     bucket = settings().store_bucket
     try:
-        if not piece.etag and piece.offset == 0:
-            first = s3.read_first(bucket, piece.key, piece.length)
+        if not piece.etag:
+            first = s3.read_first(bucket, piece.key, piece.length, offset=piece.offset)
             if len(first.data) == piece.length:
                 return first.data
             raise TransientError("aws_unavailable", f"S3 gave {len(first.data)} of {piece.length} bytes.")
-        pinned = pin(piece)
         size_bytes = piece.offset + piece.length
-        return s3.ObjectSource(bucket, piece.key, size_bytes, pinned.etag).read(piece.offset, piece.length)
+        return s3.ObjectSource(bucket, piece.key, size_bytes, piece.etag).read(piece.offset, piece.length)
     except s3.NoSuchKey:
         raise gone() from None
     except ContentError as error:
