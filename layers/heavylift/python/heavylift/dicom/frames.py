@@ -119,16 +119,18 @@ def read_some(
     *,
     extended: Extended | None = None,
     little: bool = True,
+    window_bytes: int = WINDOW_BYTES,
     ahead_bytes: int = 0,
 ) -> Reader[tuple[Frame, ...]]:
     """The frames ``numbers`` of encapsulated pixel data, in that order; the table is read once. Errors as above.
 
-    ``ahead_bytes``: where a frame's place is known, and it is no longer than this, it is asked for as a whole, for a
-    caller that keeps what was read last. The only frame begins right behind its table: that is asked for too.
+    For a caller that keeps what was read last: ``window_bytes``, what is asked for at least; ``ahead_bytes``: where a
+    frame's place is known, and it is no longer than this, all of it is asked for. The only frame begins right behind
+    its table: that is asked for too.
     """
     for number in numbers:
         check_number(number, frames)
-    hand = _Hand(size_bytes, little, ahead_bytes)
+    hand = _Hand(size_bytes, little, window_bytes, ahead_bytes)
     if frames == 1:
         hand.expect(pixel.offset, size_bytes)
     first, offsets = yield from _read_table(hand, pixel.offset, frames)
@@ -189,8 +191,9 @@ def _beyond(end: int, size_bytes: int) -> ContentError:
 class _Hand:
     """The bytes read last, and item headers out of them."""
 
-    def __init__(self, size_bytes: int, little: bool, ahead_bytes: int = 0) -> None:
+    def __init__(self, size_bytes: int, little: bool, window_bytes: int = WINDOW_BYTES, ahead_bytes: int = 0) -> None:
         self._size = size_bytes
+        self._window = window_bytes
         self._ahead = ahead_bytes
         self._expected = 0
         self._head = struct.Struct("<HHI" if little else ">HHI").unpack
@@ -207,7 +210,7 @@ class _Hand:
             raise _beyond(at + length, self._size)
         if not self._base <= at <= at + length <= self._base + len(self._data):
             self._base = at
-            self._data = yield Range(at, min(max(length, WINDOW_BYTES, self._expected - at), self._size - at))
+            self._data = yield Range(at, min(max(length, self._window, self._expected - at), self._size - at))
         return self._data[at - self._base : at - self._base + length]
 
     def item(self, at: int) -> Reader[tuple[int, int]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
 
-from heavylift.errors import ContentError, TransientError
+from heavylift.errors import ContentError, RequestError, TransientError
 from heavylift.image.channel import FRAME_BYTES_MAX, HEADER, decode_ranges
 from heavylift.image.prefetch import CONNECTIONS, IN_FLIGHT_BYTES, Prefetcher
 from heavylift.ranges import Fetch
@@ -74,7 +74,7 @@ class Child:
     """A decoding child; a context manager that leaves no process behind.
 
     ``checkpoint``: sent behind the job, where there is one. ``entry``: the module whose ``main`` it runs.
-    ``pass_fds``: descriptors that it inherits.
+    ``pass_fds``: descriptors that it inherits. ``take``: gets what it makes piece by piece, in place of the outcome.
     """
 
     def __init__(
@@ -88,8 +88,10 @@ class Child:
         pass_fds: tuple[int, ...] = (),
         connections: int = CONNECTIONS,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
+        take: Callable[[dict[str, Any], bytes], None] | None = None,
     ) -> None:
         self._seconds_left = seconds_left
+        self._take = take
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-c", BOOT, json.dumps(search_path()), entry],
             stdin=subprocess.PIPE,
@@ -217,7 +219,11 @@ class Child:
                 outcome.facts, outcome.decision = told["facts"], told["decision"]
             elif kind == b"T":
                 head_length = int.from_bytes(payload[:4], "big")
-                outcome.thumbnails.append((json.loads(payload[4 : 4 + head_length]), payload[4 + head_length :]))
+                head = json.loads(payload[4 : 4 + head_length])
+                if self._take is not None:
+                    self._take(head, payload[4 + head_length :])
+                else:
+                    outcome.thumbnails.append((head, payload[4 + head_length :]))
             elif kind == b"Z":
                 told = json.loads(payload)
                 outcome.memory_peak_bytes, outcome.ms = told["memory_peak_bytes"], told["ms"]
@@ -244,6 +250,8 @@ class Child:
             facts |= {name: outcome.facts[name] for name in ("width", "height")}
         if told["type"] == "ContentError":
             return ContentError(told["code"], told["message"], **facts)
+        if told["type"] == "RequestError":
+            return RequestError(told["code"], told["message"], **told["facts"])
         return TransientError(told["code"], told["message"], **facts)
 
     def _source_error(self) -> Exception:
