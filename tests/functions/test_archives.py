@@ -483,6 +483,48 @@ def test_a_threat_that_is_found_later_is_in_no_archive(world: World, ids: list[s
     check_clean(world)
 
 
+def downloads(world: World, archive_id: str) -> list[tuple[int, str | None]]:
+    """The answers of all routes that lead to an archive's bytes."""
+    found = []
+    for rest in ("/content", "/members", "/members/{n}/content"):
+        path, query = {"id": archive_id, "n": "0"}, {"redirect": "false"}
+        status, body = world.call("sessions", "GET", "/v1/archives/{id}" + rest, path=path, query=query)
+        found.append((status, body.get("code")))
+    return found
+
+
+SERVED, BLOCKED = [(200, None)] * 3, [(409, "malware_found")] * 3
+
+
+def test_an_archive_that_holds_a_threat_is_served_no_more(world: World, ids: list[str]) -> None:
+    """A verdict that comes when the archive is finished blocks it and its members, and no other archive."""
+    victim = stored(world, "scan_bad.txt", a_text(8))
+    whole, other = (made(world, file_ids=wanted)["archive_id"] for wanted in ([*ids, victim], ids))
+    assert downloads(world, whole) == downloads(world, other) == SERVED
+    world.scanned(victim, "THREATS_FOUND")
+    world.pump()
+
+    assert downloads(world, whole) == BLOCKED
+    assert downloads(world, other) == SERVED
+    assert look(world, whole)["status"] == "completed"
+    again = made(world, file_ids=[*ids, victim], on_missing="skip")
+    assert (again["status"], again["missing"]) == ("completed", 1)
+    assert downloads(world, again["archive_id"]) == SERVED
+
+
+@pytest.mark.parametrize("kill", [kill_before, kill_after])
+def test_a_late_threat_blocks_archives_whoever_dies(world: World, kill: Callable[[int], Any]) -> None:
+    """Killed at any call between the verdict and its note: the message comes again."""
+    for number in range(1, 6):
+        victim = stored(world, f"bad_{number}.txt", a_text(number))
+        archive_id = made(world, file_ids=[victim])["archive_id"]
+        world.scanned(victim, "THREATS_FOUND")
+        world.gate.restart(kill(number))
+        world.pump()
+        world.gate.around = None
+        assert downloads(world, archive_id) == BLOCKED, number
+
+
 def test_the_same_request_again(world: World, ids: list[str]) -> None:
     """Under one Idempotency-Key: one archive, however often it is asked for, also half-way killed."""
     key = {"idempotency-key": "k1"}

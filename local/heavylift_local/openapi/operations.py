@@ -401,7 +401,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/archives/{id}/content": Operation(
         "Download an archive",
         LINK,
-        ("not_found", "archive_not_ready", "archive_expired", "invalid_parameter"),
+        ("not_found", "archive_not_ready", "archive_expired", "malware_found", "invalid_parameter"),
         "S3 answers ranges, too.",
         {"id": ARCHIVE_PATH},
         (REDIRECT, TTL),
@@ -409,7 +409,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/archives/{id}/members": Operation(
         "List an archive's members",
         {200: ("ArchiveMembers", "In the order of the archive's directory, counted from 0.")},
-        ("not_found", "archive_not_ready", "archive_expired", "invalid_parameter", "invalid_next_token"),
+        (
+            "not_found",
+            "archive_not_ready",
+            "archive_expired",
+            "malware_found",
+            "invalid_parameter",
+            "invalid_next_token",
+        ),
         path={"id": ARCHIVE_PATH},
         query=(
             Parameter("limit", "At most so many; 100 by itself.", LIMIT),
@@ -419,7 +426,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/archives/{id}/members/{n}/content": Operation(
         "Download one member",
         {200: ("ArchiveMemberLink", "A link to the archive, and the range of it that is the member.")},
-        ("not_found", "archive_not_ready", "archive_expired"),
+        ("not_found", "archive_not_ready", "archive_expired", "malware_found"),
         "Members are stored as they are, so one of them is a range. The client sends the headers itself: a redirect "
         "could not.",
         {"id": ARCHIVE_PATH, "n": count("The member's number, from 0.", maximum=999_999_999)},

@@ -16,7 +16,8 @@ from heavylift.ranges import drive
 def some(names: list[str]) -> Members:
     members = Members()
     for n, name in enumerate(names):
-        members.append(Member(name, n, 1_763_596_800, n, Source("b", f"k{n}", None, "e") if n else None))
+        source = Source("b", f"k{n}", None, "e") if n else None
+        members.append(Member(name, n, 1_763_596_800, n, source, None, f"id-{n}" if n % 3 else None))
     return members
 
 
@@ -29,21 +30,21 @@ def test_any_page_of_places(listed: list[str], first: int, limit: int) -> None:
     members = some([name.rstrip("/") or "x" for name in listed])
     layout = plan(members)
     data = index.build(members, layout.data_offset)
-    count = index.count_of(data[: index.HEAD_BYTES])
+    head = index.head_of(data[: index.HEAD_BYTES])
     reads: list[int] = []
 
     def fetch(offset: int, length: int) -> bytes:
         reads.append(length)
         return data[offset : offset + length]
 
-    assert count == len(members)
-    if first >= count:
+    assert (head.count, head.files) == (len(members), sum(n % 3 > 0 for n in range(len(members))))
+    if first >= head.count:
         with pytest.raises(RequestError):
-            drive(index.places(count, first, limit), fetch)
+            drive(index.places(head, first, limit), fetch)
         return
-    found = drive(index.places(count, first, limit), fetch)
+    found = drive(index.places(head, first, limit), fetch)
     assert len(reads) <= 2
-    assert [one.n for one in found] == list(range(first, min(first + limit, count)))
+    assert [one.n for one in found] == list(range(first, min(first + limit, head.count)))
     for one in found:
         assert one.name.encode() == members.name(one.n)
         assert (one.offset, one.size) == (layout.data_offset(one.n), members.sizes[one.n])
@@ -54,10 +55,27 @@ def test_any_page_of_places(listed: list[str], first: int, limit: int) -> None:
             assert one.range is None
 
 
+@given(st.integers(0, 9), st.sets(st.integers(0, 12), max_size=4))
+def test_whether_a_file_is_in_it(count: int, asked: set[int]) -> None:
+    """By the ids of files, in one read; members that are none are nobody's."""
+    members = some([f"f{n}" for n in range(count)])
+    data = index.build(members, plan(members).data_offset)
+    head = index.head_of(data[: index.HEAD_BYTES])
+    reads: list[int] = []
+
+    def fetch(offset: int, length: int) -> bytes:
+        reads.append(length)
+        return data[offset : offset + length]
+
+    found = drive(index.holds_any(head, [f"id-{n}" for n in asked]), fetch)
+    assert found == any(n < count and n % 3 for n in asked)
+    assert len(reads) <= 1
+
+
 def test_what_is_no_index() -> None:
     """Other bytes, and members whose CRC-32 is unknown."""
     with pytest.raises(ValueError, match="no index"):
-        index.count_of(b"x" * index.HEAD_BYTES)
+        index.head_of(b"x" * index.HEAD_BYTES)
     members = Members()
     members.append(Member("a", 1, 0, None, Source("b", "k", None, "e")))
     with pytest.raises(ValueError, match="unknown"):

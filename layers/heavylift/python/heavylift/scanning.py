@@ -17,7 +17,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Final
 
-from heavylift import life, queue, records, s3, work
+from heavylift import life, queue, records, s3, stored_threats, work
 from heavylift.errors import ContentError, HeavyliftError
 from heavylift.limits import SCAN_LOOK_S, SCAN_WAIT_S, THREATS_KEPT
 from heavylift.records import Change, FileRecord
@@ -95,6 +95,7 @@ def _noted(record: FileRecord, status: str, etag: str, threats: tuple[str, ...] 
 
     after = life.update(record.tenant, record.file_id, decide)
     if status == INFECTED and after.stored and after.etag == etag:
+        stored_threats.note(after.tenant, after.file_id)
         logger().error("a threat was found in a file that is stored", file_id=after.file_id)
         count("ThreatsAfterPromotion")
     return after

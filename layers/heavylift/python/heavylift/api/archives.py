@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from heavylift import dynamo, keys, s3
+from heavylift import dynamo, keys, s3, stored_threats
 from heavylift.api import archive_views, idempotency, page_token, rates
 from heavylift.api.answer_size import fitting
 from heavylift.api.bodies import ArchiveBody, parse
@@ -130,7 +130,7 @@ def status(caller: Caller, archive_id: str) -> dict[str, Any]:
 
 
 def _made(caller: Caller, archive_id: str) -> ArchiveJob:
-    """A job whose archive can be read. RequestError ``archive_not_ready``, ``archive_expired``."""
+    """A job whose archive can be read. RequestError ``archive_not_ready``, ``archive_expired``, ``malware_found``."""
     job = store.get(caller.tenant, archive_id)
     over = job.expires_at is not None and job.expires_at <= time.time()
     if job.status is ArchiveStatus.EXPIRED or (job.status is ArchiveStatus.COMPLETED and over):
@@ -142,6 +142,14 @@ def _made(caller: Caller, archive_id: str) -> ArchiveJob:
             status=job.status.value,
             final=job.final,
         )
+    found = stored_threats.noted(caller.tenant)
+    if found:
+        source, head = _index(job)
+        if drive(index.holds_any(head, found), source.read):
+            raise RequestError(
+                "malware_found",
+                "A malware scanner has found a threat in a file of this archive; ask again with on_missing skip.",
+            )
     return job
 
 
@@ -162,14 +170,14 @@ def content(caller: Caller, archive_id: str, query: Mapping[str, str]) -> tuple[
     return link(_signed(job, ttl_s, job.name, MEDIA_TYPE), ttl_s, query)
 
 
-def _index(job: ArchiveJob) -> tuple[s3.ObjectSource, int]:
-    """The archive's index, and how many members it has. RequestError ``archive_expired``."""
+def _index(job: ArchiveJob) -> tuple[s3.ObjectSource, index.Head]:
+    """The archive's index, and how much is in it. RequestError ``archive_expired``."""
     bucket, key = settings().derived_bucket, keys.archive_index(job.tenant, job.content_sha256 or "")
     head = s3.head(bucket, key)
     if head is None:
         raise RequestError("archive_expired", "This archive is no longer there; ask for it again.", status="expired")
     source = s3.ObjectSource(bucket, key, head.size_bytes, head.etag)
-    return source, index.count_of(source.read(0, index.HEAD_BYTES))
+    return source, index.head_of(source.read(0, index.HEAD_BYTES))
 
 
 def members(caller: Caller, archive_id: str, query: Mapping[str, str]) -> dict[str, Any]:
@@ -180,11 +188,11 @@ def members(caller: Caller, archive_id: str, query: Mapping[str, str]) -> dict[s
     first = 0
     if query.get("next_token"):
         first = int(page_token.unseal(dynamo.sealing_key(), scope, query["next_token"])["n"])
-    source, count = _index(job)
-    lines = [archive_views.member_view(place) for place in drive(index.places(count, first, limit), source.read)]
+    source, head = _index(job)
+    lines = [archive_views.member_view(place) for place in drive(index.places(head, first, limit), source.read)]
     shown = fitting(lines)
     following = first + shown
-    token = page_token.seal(dynamo.sealing_key(), scope, {"n": str(following)}) if following < count else None
+    token = page_token.seal(dynamo.sealing_key(), scope, {"n": str(following)}) if following < head.count else None
     return {"items": lines[:shown], "next_token": token}
 
 
@@ -196,8 +204,8 @@ def member_content(caller: Caller, archive_id: str, number_text: str) -> dict[st
     job = _made(caller, archive_id)
     if not (number_text.isascii() and number_text.isdecimal() and len(number_text) <= MEMBER_DIGITS_MAX):
         raise RequestError("not_found", "A member's number is a whole number from 0.")
-    source, count = _index(job)
-    (place,) = drive(index.places(count, int(number_text), 1), source.read)
+    source, head = _index(job)
+    (place,) = drive(index.places(head, int(number_text), 1), source.read)
     ttl_s = settings().signature_ttl_s
     return {
         **archive_views.member_view(place),
