@@ -5,7 +5,9 @@ S3 refuses signatures that are further off than that (RequestTimeTooSkewed), so 
 
 from __future__ import annotations
 
+import io
 import random
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -132,3 +134,32 @@ def test_dicom_counts_stay_exact(worlds: Worlds, seed: int) -> None:
             world.clock.advance(900)
     assert client.studies()[f"{ROOT}.1"]["instances"] == 6
     assert world.s3.buckets[STAGING] == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_archive_is_built_all_the_same(worlds: Worlds, seed: int) -> None:
+    """Its request comes twice, each sandbox has a clock of its own, the sweeper too: one archive, whole."""
+    chance = random.Random(seed)
+    world = worlds()
+    ids = []
+    for number in range(3):
+        ids.append(world.initiate(f"{number}.txt", TEXT.data))
+        world.put(ids[-1], TEXT.data)
+    world.pump()
+    world.deliver = each_its_own(world, chance)  # type: ignore[method-assign]
+    status, asked = world.call("initiate", "POST", "/v1/archives", body={"file_ids": ids})
+    assert status == 202
+    for _ in range(4):
+        world.pump(copies=2)
+        world.skew_s = chance.choice((-SKEW_S, 0, SKEW_S))
+        world.sweep()
+        world.skew_s = 0.0
+        world.clock.advance(900)
+    place = {"id": asked["archive_id"]}
+    assert world.call("sessions", "GET", "/v1/archives/{id}", path=place)[1]["status"] == "completed"
+    keys_there = [key for key in world.s3.buckets[DERIVED] if key.startswith("archives/") and key.endswith(".zip")]
+    assert len(keys_there) == 1
+    with zipfile.ZipFile(io.BytesIO(world.s3.buckets[DERIVED][keys_there[0]].body)) as archive:
+        assert archive.testzip() is None
+        assert sum(archive.read(name) == TEXT.data for name in archive.namelist()) == 3
+    assert world.s3.uploads == {}
