@@ -136,19 +136,19 @@ def digest(files: Files) -> str:
 
 
 def write(files: Files, folder: Path) -> None:
-    """``folder``/python with these files and nothing else, all of one time and mode. It is replaced as a whole."""
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    """These files below ``folder``/python, which is new."""
     for path, content in files.items():
-        file = fresh / "python" / path
+        file = folder / "python" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
+
+
+def normalise(folder: Path) -> None:
+    """One mode and one time for all that is in a folder, and for itself."""
     # A folder comes after what is in it, which would change its time.
-    for made in sorted((fresh, *fresh.rglob("*")), reverse=True):
-        made.chmod(0o755 if made.is_dir() else 0o644)
-        os.utime(made, (MTIME_S, MTIME_S))
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    for path in sorted((folder, *folder.rglob("*")), reverse=True):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (MTIME_S, MTIME_S))
 
 
 # --- all of them ---
@@ -157,11 +157,12 @@ def write(files: Files, folder: Path) -> None:
 def build(
     target: Target, out: Path, *, wanted: Sequence[str] | None = None, lock: Path = LOCK, wheels: Path = WHEELS
 ) -> list[Layer]:
-    """Make the layers in ``out``, one folder each, and LIST of what they are, last: without it nothing is built.
+    """``out`` with a folder for each layer, and LIST of what they are; it is replaced as a whole, when all are made.
 
-    LockError. Memory: that of ``files_in``.
+    LockError: what was there stays. Memory: that of ``files_in``.
     """
-    (out / LIST).unlink(missing_ok=True)
+    fresh = out.with_name(f".{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
     pins = read_lock(lock.read_text())
     store = Store(wheels / target.name, target)
     requirements = extras()
@@ -172,11 +173,14 @@ def build(
     made = []
     for name, packages in packages_of(wanted or names(), requirements, closed).items():
         found = files_in(packages.values(), store.wheels(list(packages.values())), target)
-        write(found, out / name)
+        write(found, fresh / name)
         versions = {pin.name: pin.version for pin in packages.values()}
         made.append(Layer(name, versions, len(found), sum(map(len, found.values())), digest(found)))
     said = {"python": list(target.python), "machine": target.machine, "layers": [asdict(layer) for layer in made]}
-    (out / LIST).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n")
+    (fresh / LIST).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n")
+    normalise(fresh)
+    shutil.rmtree(out, ignore_errors=True)
+    fresh.rename(out)
     return made
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from infra import topology
 from layers import build
-from layers.build import LockError, Target, TooLarge, check, digest, files_in, function_sizes, write
+from layers.build import LockError, Target, TooLarge, check, digest, files_in, function_sizes, normalise, write
 from layers.locked import Pin
 from tests.layers.test_elf import library
 from tests.layers.test_wheels import a_wheel, pin_of
@@ -72,15 +72,15 @@ def test_a_layers_name_is_its_content() -> None:
     )
 
 
-def test_a_folder_is_written_as_one(tmp_path: Path) -> None:
-    """Modes and times are always the same, and nothing of an earlier build stays."""
+def test_modes_and_times_are_always_the_same(tmp_path: Path) -> None:
+    """Whoever builds, and with whichever mask."""
     files = {"pad/a.py": b"a", "pad/deep/b.so": b"b"}
-    (tmp_path / "base" / "python" / "old").mkdir(parents=True)
     before = os.umask(0o077)
     try:
         write(files, tmp_path / "base")
     finally:
         os.umask(before)
+    normalise(tmp_path / "base")
     found = [path for path in (tmp_path / "base").rglob("*") if path.is_file()]
 
     assert {str(path.relative_to(tmp_path / "base" / "python")): path.read_bytes() for path in found} == files
@@ -88,7 +88,6 @@ def test_a_folder_is_written_as_one(tmp_path: Path) -> None:
     folders = [path for path in (tmp_path / "base", *(tmp_path / "base").rglob("*")) if path.is_dir()]
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o755}
     assert {path.stat().st_mtime for path in (*found, *folders)} == {build.MTIME_S}
-    assert os.listdir(tmp_path) == ["base"]
 
 
 def test_what_the_base_has_no_other_layer_has() -> None:
@@ -146,17 +145,18 @@ def test_a_lock_that_lacks_something_stops_the_build(monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().err == "layers: not in the lock: left-pad\n"
 
 
-def test_a_build_that_failed_leaves_no_list(tmp_path: Path) -> None:
-    """What was half done is not taken for a build."""
-    (tmp_path / build.LIST).write_text("{}")
+def test_a_build_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """Layers are replaced together: what an earlier build left is there until all new ones are."""
+    (tmp_path / "layers" / "base").mkdir(parents=True)
     (tmp_path / "lock").write_text(f"left-pad==1.0 --hash=sha256:{'a' * 64}\n")
     with pytest.raises(LockError, match="not in the lock"):
-        build.build(ARM, tmp_path, lock=tmp_path / "lock")
-    assert not (tmp_path / build.LIST).exists()
+        build.build(ARM, tmp_path / "layers", lock=tmp_path / "lock")
+    assert sorted(os.listdir(tmp_path / "layers")) == ["base"]
 
 
 def test_a_real_layer_twice(tmp_path: Path) -> None:
     """libmagic and its table for arm64, from the lock: the same hash, the same bytes, for this machine or not."""
+    (tmp_path / "1" / "old").mkdir(parents=True)
     first = build.build(ARM, tmp_path / "1", wanted=["detect"])
     second = build.build(ARM, tmp_path / "2", wanted=["detect"])
     python = tmp_path / "1" / "detect" / "python"
@@ -165,6 +165,8 @@ def test_a_real_layer_twice(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "1" / build.LIST).read_text())
     assert (said["python"], said["machine"]) == ([3, 13], "aarch64")
     assert [one["sha256"] for one in said["layers"]] == [first[0].sha256]
+    assert sorted(os.listdir(tmp_path)) == ["1", "2"]
+    assert sorted(os.listdir(tmp_path / "1")) == ["detect", build.LIST]
     assert set(first[0].packages) == {"pylibmagic", "python-magic"}
     found = {str(path.relative_to(python)): path.read_bytes() for path in python.rglob("*") if path.is_file()}
     assert digest(found) == first[0].sha256
