@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from heavylift.errors import HeavyliftError, TransientError
-from heavylift.image.prefetch import use_one_arena
+from heavylift.image.prefetch import keep_freed_memory
 
 CONNECTIONS: Final = 4
 REQUEST_BYTES: Final = 4 << 20  # four in flight and as many being written: 32 MiB at most
@@ -34,7 +34,7 @@ def copied(source: RangeSource, seconds_left: Callable[[], float]) -> Iterator[i
 
     TransientError ``out_of_time``, ``no_space``, and the source's errors.
     """
-    use_one_arena()
+    keep_freed_memory()
     with tempfile.TemporaryFile(prefix="heavylift-") as file:
         _fill(file.fileno(), source, seconds_left)
         yield file.fileno()
