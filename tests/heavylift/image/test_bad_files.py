@@ -13,6 +13,7 @@ import time
 import zlib
 from dataclasses import dataclass
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,9 +76,12 @@ SAMPLES: dict[str, tuple[str, bytes]] = {
     "codestream": ("J2K", saved(PICTURE, "JPEG2000", no_jp2=True)),
     "AVIF": ("AVIF", saved(PICTURE, "AVIF", exif=EXIF)),
     "HEIC": ("HEIC", heic(PICTURE, exif=EXIF)),
+    "JPEG XL": ("JXL", imagecodecs.jpegxl_encode(RGB, distance=1.0, effort=3, numthreads=1)),
     "PSD": ("PSD", psd(320, 240)[: -320 * 240 * 3] + RGB.transpose(2, 0, 1).tobytes()),
     "TIFF of pages": ("TIFF", saved(PICTURE, "TIFF", save_all=True, append_images=MORE)),
     "TIFF in tiles": ("TIFF", tiff(RGB, photometric="rgb", tile=(64, 64), compression="zlib", predictor=True)),
+    "JPEG in tiles": ("TIFF", tiff(scene(700, 500), photometric="rgb", tile=(128, 128), compression="jpeg")),
+    "LERC in tiles": ("TIFF", tiff(RGB, photometric="rgb", tile=(64, 64), compression="lerc")),
 }
 
 

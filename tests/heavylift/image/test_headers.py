@@ -149,11 +149,6 @@ def test_too_many_pixels() -> None:
     assert caught.value.code == "limit_exceeded"
 
 
-def test_formats_without_a_reader_have_unknown_size() -> None:
-    """Where the header is not read here, the size is 0 and the decoder finds out."""
-    assert inspected(b"\xff\x0a" + bytes(30), "JXL").width == 0
-
-
 SAMPLES = {
     name: saved(Image.linear_gradient("L").convert("RGB"), pillow)
     for name, pillow in (("JPEG", "JPEG"), ("PNG", "PNG"), ("GIF", "GIF"), ("WebP", "WEBP"), ("BMP", "BMP"))

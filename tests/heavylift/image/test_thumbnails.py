@@ -436,7 +436,7 @@ def test_one_strip_deflate_bomb() -> None:
 
 def test_empty_and_unsupported() -> None:
     """Nothing is started for an empty file, or for a format that nobody here decodes."""
-    for data, name, code in ((b"", "TIFF", "empty_file"), (b"x" * 100, "JXL", "unsupported_feature")):
+    for data, name, code in ((b"", "TIFF", "empty_file"), (b"x" * 100, "PSB", "unsupported_feature")):
         with pytest.raises(ContentError) as caught:
             make_thumbnails(CountingSource(data), detection(name), ThumbnailOptions(), lambda: 60.0)
         assert caught.value.code == code

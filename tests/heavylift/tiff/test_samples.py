@@ -242,13 +242,36 @@ def test_chunks_that_are_pictures(code: int, format_name: str, chunking: dict[st
     assert caught.value.code in ("corrupt", "truncated")
 
 
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+@pytest.mark.parametrize(("bits", "sample_format"), [(32, 3), (64, 3), (16, 3), (32, 1), (32, 2)])
+def test_wide_lab(bits: int, sample_format: int, compression: str, planar: int) -> None:
+    """Lab of more than 16 bits: floats are L from 0 to 100, a and b as they are; integers by their highest bits."""
+    eight = RGB.astype(float)
+    lab = np.dstack([eight[:, :, 0] / 2.55, eight[:, :, 1] - 128, eight[:, :, 2] - 128])
+    if sample_format == 3:
+        values = lab.astype({16: np.float16, 32: np.float32, 64: np.float64}[bits])
+    else:
+        whole = eight.astype(int) - [0, 128, 128] & 255
+        values = (whole.astype(np.uint32) << 24).view(np.int32 if sample_format == 2 else np.uint32)
+    layout = Layout(
+        photometric=8, bits=bits, sample_format=sample_format, compression=compression, planar=planar, tile=(112, 64)
+    )
+    made = reduced(write(values, layout), EDGE)
+
+    assert made.mode == "LAB"
+    kept = np.asarray(made).astype(int)
+    kept[:, :, 1:] = (kept[:, :, 1:] + 128) % 256
+    assert float(np.abs(kept - lanczos(RGB, made.size)).mean()) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("layout", "samples"),
     [
         (Layout(photometric=1, bits=24, sample_format=1), 1),
         (Layout(photometric=1, bits=16, sample_format=5), 1),
         (Layout(photometric=1, bits=12, predictor=2, compression="deflate"), 1),
-        (Layout(photometric=8, bits=32, sample_format=3), 3),
+        (Layout(photometric=9, bits=32, sample_format=3), 3),
         (Layout(photometric=6, bits=16), 3),
         (Layout(photometric=3, bits=32), 1),
         (Layout(photometric=2, bits=8), 2),

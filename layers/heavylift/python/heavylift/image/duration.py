@@ -19,6 +19,7 @@ SECONDS_A_PIXEL: Final[dict[str, float]] = {
     "GIF": 20e-9,
     "BMP": 10e-9,
     "PSD": 15e-9,
+    "JXL": 100e-9,
     "JP2": 250e-9,
     "J2K": 250e-9,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from heavylift.tiff import tags
 from heavylift.tiff.bands import Path, Shrink, choose_path, pixel_bytes
 from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels
 
@@ -73,6 +74,10 @@ def whole_decode_bytes(
         return int(
             (BASE_BYTES + (kept + 6 * max(1.0, sampled) * pixels) / shrink**2 + stored_bytes + narrowed) * HEADROOM
         )
+    if format_name == "JXL":
+        # The file, the samples as they come (``sampled``: their bytes), libjxl's rows and, of lossless pictures that
+        # are stored in passes, whole channels of four bytes; nothing of Pillow's but a slab.
+        return int((BASE_BYTES + NUMPY_BYTES + stored_bytes + (2 * sampled + 6) * pixels + narrowed) * HEADROOM)
     decoded = kept + int(DECODER_BYTES.get(format_name, 0.5) * pixels)
     if format_name in WHOLE_FILE_FORMATS:
         decoded = max(2 * stored_bytes, stored_bytes + decoded)
@@ -98,7 +103,11 @@ def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, chunk
         stored = max(largest, min(number * largest, pixels * picture.samples_together * picture.bits // 8))
         # Stored bytes as they came and in the small TIFF, libtiff's own chunk, the decoded band.
         one_chunk = picture.chunk_width * min(picture.chunk_height, rows) * picture.samples_together * picture.bits // 8
-        band = 2 * stored + one_chunk + pixel * pixels * (2 if shrink.carry else 1)
+        # The decoded band, and a second one at the right edge or with the rows that wait.
+        twice = shrink.carry or (picture.tiled and shrink.columns < picture.across)
+        band = 2 * stored + one_chunk + pixel * pixels * (2 if twice else 1)
+        if picture.compression in tags.DEFLATE:  # inflated before libtiff gets them, by a library that brings numpy
+            band += NUMPY_BYTES + pixels * picture.samples_together * picture.bits // 8 - stored
         if picture.bits > 8 and picture.samples_together == 1:
             band += 5 * pixels
         band += pixel * -(-picture.width // shrink.across) * -(-rows // shrink.down)

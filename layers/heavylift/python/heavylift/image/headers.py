@@ -1,8 +1,9 @@
-"""Sizes of JPEG, PNG, GIF, WebP, BMP, PSD, JPEG 2000, AVIF and HEIC from their first bytes. No I/O here.
+"""Sizes of JPEG, PNG, GIF, WebP, BMP, PSD, JPEG 2000, JPEG XL, AVIF and HEIC from their first bytes. No I/O here.
 
 Each reader is bounded by a named constant and raises only ContentError. Facts: ITU T.81 annex B (JPEG markers),
 Exif 2.3 4.6.4 (orientation), PNG 3rd edition 11.2, GIF89a 18, WebP container and RFC 9649, BITMAPFILEHEADER,
-Adobe Photoshop file format, ISO/IEC 15444-1 annex A and I; HEIF is ``heavylift.image.heif``'s.
+Adobe Photoshop file format, ISO/IEC 15444-1 annex A and I; HEIF and JPEG XL have modules of
+their own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from heavylift.errors import ContentError
 from heavylift.image.exif import EXIF_BYTES_MAX, NO_WORDS, CameraWords, words_in
 from heavylift.image.heif import HeifPicture, box_of, read_heif_picture
+from heavylift.image.jxl import read_jxl
 from heavylift.ranges import Range, Reader
 from heavylift.tiff import tags
 
@@ -406,6 +408,23 @@ def read_heic(size_bytes: int) -> Reader[PictureHeader]:
     return _of_heif(picture, (height, width) if picture.orientation >= 5 else (width, height), 1)
 
 
+def read_jpeg_xl(size_bytes: int) -> Reader[PictureHeader]:
+    """The picture as its decoder gives it: turned already."""
+    found = yield from read_jxl(size_bytes)
+    turned = found.orientation >= 5
+    size = (found.height, found.width) if turned else (found.width, found.height)
+    # What the samples are is told further behind; colour with alpha is what takes most.
+    samples = 4 if found.extra_channels is None else 3 + found.extra_channels
+    return PictureHeader(
+        *size,
+        "RGBA" if found.extra_channels != 0 else "RGB",
+        found.bits_per_sample,
+        "jpeg-xl",
+        None if found.animated else 1,
+        sampled=float(samples * (1 if found.bits_per_sample <= 8 else 2 if found.bits_per_sample <= 16 else 4)),
+    )
+
+
 READERS: Final = {
     "JPEG": read_jpeg,
     "PNG": read_png,
@@ -416,6 +435,7 @@ READERS: Final = {
     "PSB": read_psd,
     "JP2": read_jpeg2000,
     "J2K": read_jpeg2000,
+    "JXL": read_jpeg_xl,
     "AVIF": read_avif,
     "HEIC": read_heic,
     "HEIF": read_heic,

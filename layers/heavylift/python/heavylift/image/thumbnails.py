@@ -26,7 +26,9 @@ PAUSE_S_MAX: Final = 20.0
 PAUSE_SHARE: Final = 0.2
 SECONDS_MAX: Final = 86_400.0  # no function runs longer; infinity is no JSON
 # Formats that the child decodes; the others are refused here, without starting one.
-OTHER_FORMATS: Final = frozenset({"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "AVIF", "HEIC", "HEIF", "PSD"})
+OTHER_FORMATS: Final = frozenset(
+    {"JPEG", "PNG", "WebP", "GIF", "BMP", "JP2", "J2K", "JXL", "AVIF", "HEIC", "HEIF", "PSD"}
+)
 DECODED_FORMATS: Final = TIFF_FORMATS | OTHER_FORMATS
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.image.duration import check_seconds, whole_decode_seconds
 from heavylift.image.facts import TIFF_FORMATS
+from heavylift.image.gif import COUNTED_BYTES_MAX, count_frames
+from heavylift.image.headers import read_jpeg_xl
 from heavylift.image.narrow import Narrowed, reduced_band, shrink_image
-from heavylift.image.sources import PictureSource, RangeFile
+from heavylift.image.sources import PictureSource, RangeFile, small_reads
+from heavylift.ranges import drive
 from heavylift.tiff.bands import LANCZOS_SHARE, fit_within, shrink_rows
 
 PILLOW_FORMATS: Final[dict[str, tuple[str, ...]]] = {
@@ -38,6 +42,7 @@ GIF_END: Final = b"\x00;"  # the end of a picture's data, then the trailer
 J2K_END: Final = b"\xff\xd9"
 END_BYTES: Final = 1024  # a file's end is looked for in so many
 ICC_BYTES_MAX: Final = 4 << 20
+GIF_READ_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ def decode_whole(
     Image.MAX_IMAGE_PIXELS = None  # the estimate decides, not a constant
     if format_name in HEIF_FORMATS:
         return _decode_heif(source, format_name, edge, allowed, head, seconds_left)
+    if format_name == "JXL":
+        return _decode_jxl(source, edge, allowed, head, seconds_left)
     if plugins is None:
         raise ContentError("unsupported_feature", f"no decoder for {format_name} yet", format=format_name)
     unknown = "unsupported_feature" if format_name in TIFF_FORMATS or format_name == "PSD" else "corrupt"
@@ -117,6 +124,11 @@ def decode_whole(
             out = fit_within(*full_size, edge)
         picture = shrink_image(image, out, invert_16=invert_16)
         pages = int(getattr(image, "n_frames", 0)) if format_name in ("WebP", "AVIF") else 0
+    if format_name == "GIF" and source.size_bytes <= COUNTED_BYTES_MAX:
+        try:
+            pages = count_frames(cast(IO[bytes], io.BufferedReader(RangeFile(source, head), GIF_READ_BYTES)))
+        except ContentError:
+            pages = 0  # what follows the first frame is broken, which is told by the missing end
     return Whole(
         picture,
         full_size,
@@ -180,6 +192,50 @@ def _decode_heif(
         # In slabs, so that the picture is not held once as libheif's and once as Pillow's.
         picture = _shrink_in_memory(memoryview(pixels), stride, full_size, mode, out)
     return Whole(picture, full_size, mode, 1, _profile(icc_profile))
+
+
+def _decode_jxl(
+    source: PictureSource,
+    edge: int,
+    allowed: Callable[[tuple[int, int], str], None],
+    head: bytes,
+    seconds_left: float,
+) -> Whole:
+    """By libjxl, which turns the picture upright itself; the first frame. Loaded here only, as libheif is."""
+    try:
+        from imagecodecs import jpegxl_decode
+    except ImportError as error:
+        raise ContentError("unsupported_feature", "no decoder for JPEG XL here", format="JXL") from error
+    import numpy as np
+
+    header = drive(read_jpeg_xl(source.size_bytes), small_reads(source, head))
+    full_size = (header.width, header.height)
+    allowed(full_size, header.mode)
+    check_seconds(whole_decode_seconds("JXL", full_size[0] * full_size[1]), source.size_bytes, seconds_left)
+    with decoding("JPEG XL"):
+        stored = RangeFile(source, head).readall()
+        pixels = jpegxl_decode(stored, index=0, numthreads=1)
+        del stored
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if pixels.ndim != 3 or (pixels.shape[1], pixels.shape[0]) != full_size:
+            raise ContentError("corrupt", f"JPEG XL of {full_size} pixels decodes to {pixels.shape}")
+        out = fit_within(*full_size, edge)
+        shrink = shrink_rows(*full_size, *out)
+        narrowed = Narrowed(*full_size, shrink, out)
+        samples = pixels.shape[2]
+        mode = {1: "L", 2: "LA", 3: "RGB"}.get(samples, "RGBA")
+        for y in range(0, full_size[1], shrink.band_rows):
+            rows = pixels[y : y + shrink.band_rows, :, : len(mode)]
+            if rows.dtype.kind == "f":
+                rows = np.nan_to_num(rows.astype(np.float32)).clip(0, 1) * 255 + 0.5
+            elif rows.dtype.itemsize > 1:
+                rows = rows >> 8
+            slab = Image.fromarray(
+                np.ascontiguousarray(rows.astype(np.uint8).squeeze(2) if samples == 1 else rows.astype(np.uint8)), mode
+            )
+            narrowed.add(reduced_band(slab, shrink))
+    return Whole(narrowed.finish(), full_size, mode, 1, None, pages=header.pages or 0)
 
 
 def _shrink_in_memory(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from heavylift.errors import ContentError
 from heavylift.image.narrow import reducible
@@ -16,6 +16,7 @@ from heavylift.tiff import tags
 from heavylift.tiff.bands import Group, Shrink
 from heavylift.tiff.deflate import ZSTD, fill_raw_frame, inflate, raw_frame_bytes
 from heavylift.tiff.layout import Chunks, Picture, channels, is_wide
+from heavylift.tiff.numbers import lerc_packing, numbers
 from heavylift.tiff.rewrap import Field, Frame, frame, rewrap
 from heavylift.tiff.small_jpeg import small_jpeg
 
@@ -28,12 +29,14 @@ Box = tuple[int, int, int, int]
 
 # Modes that are all there is to a decoded picture: no palette, nothing that stands for transparent.
 _PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "F"})
+# Loaded, so that Pillow does not look for it among all of its plugins (30 ms).
+_TIFF: Final = [TiffImagePlugin.TiffImageFile.format]
 _CANVASES_MAX: Final = 2  # regular groups, and those at the right edge
 
 
 def decoded(tiff: bytes, invert_16: bool) -> Image.Image:
     """A small TIFF in a mode that can be averaged; ``invert_16`` as in ``narrow.reducible``."""
-    image = Image.open(io.BytesIO(tiff), formats=["TIFF"])
+    image = Image.open(io.BytesIO(tiff), formats=_TIFF)
     image.load()
     return reducible(image, invert_16=invert_16)
 
@@ -52,7 +55,7 @@ class _SmallTiffs:
 
     def decode(self, tiff: bytes | memoryview, size: tuple[int, int]) -> Image.Image:
         if self._how is None:
-            image = Image.open(io.BytesIO(tiff), formats=["TIFF"])
+            image = Image.open(io.BytesIO(tiff), formats=_TIFF)
             plain = image.mode in _PLAIN_MODES and image.palette is None and "transparency" not in image.info
             if plain and len(image.tile) == 1 and image.tile[0][0] == "libtiff" and image.size == size:
                 self._how = (image.mode, image.tile[0][3])
@@ -92,6 +95,7 @@ class GroupDecoder:
         self._deflated = picture.compression in tags.DEFLATE and picture.fill_order == 1
         self._frames: dict[tuple[int, int], Frame] = {}
         self._buffer = bytearray()
+        self._lerc_packing = lerc_packing(fields, picture.ifd.header.order)
         tables = next((field.value for field in fields if field.tag == tags.JPEG_TABLES), b"")
         by_libtiff = unpacker is None and not shrink.carry
         self._small = small_jpeg(picture, tables, (shrink.across, shrink.down)) if by_libtiff else None
@@ -205,8 +209,12 @@ class GroupDecoder:
             if not key[1]:
                 continue
             width, height = box[2] - box[0], box[3] - box[1]
-            rows = self._rows(stored[key], height)
-            values = unpacker.unpacked(rows, self._picture.chunk_width, reverse=self._picture.compression == tags.NONE)
+            if self._picture.compression in tags.OF_NUMBERS:
+                values = numbers(self._picture, self._lerc_packing, stored[key], height)
+            else:
+                rows = self._rows(stored[key], height)
+                reverse = self._picture.compression == tags.NONE
+                values = unpacker.unpacked(rows, self._picture.chunk_width, reverse=reverse)
             parts = unpacker.images(values[:height, :width], self._plane)
             if len(keys) == 1:
                 return parts
@@ -246,7 +254,7 @@ class GroupDecoder:
         )
         fields = [field for field in self._fields if field.tag == tags.FILL_ORDER]
         size = (row_bytes, rows)
-        image = Image.open(io.BytesIO(rewrap(grey, fields, size, size, [data], [0])), formats=["TIFF"])
+        image = Image.open(io.BytesIO(rewrap(grey, fields, size, size, [data], [0])), formats=_TIFF)
         return np.asarray(image)
 
 

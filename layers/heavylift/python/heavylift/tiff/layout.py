@@ -239,6 +239,8 @@ def by_pillow(picture: Picture) -> bool:
     Pillow's own list (TiffImagePlugin.OPEN_INFO, 13.0.0), less what it reads as something else: unsigned 32-bit
     integers as signed ones, compressed big-endian floats with their bytes the wrong way round.
     """
+    if picture.compression in tags.OF_NUMBERS:
+        return False
     if picture.compression not in tags.OF_BYTES:
         return True  # these codings know their samples
     bits, extra = picture.bits, picture.extra_samples
@@ -301,6 +303,8 @@ def _check_samples(picture: Picture) -> None:
     widths: tuple[int, ...] = (8, 16, 32, 64)
     if picture.sample_format == 3:
         widths = (16, 32, 64)
+    elif picture.compression in tags.OF_NUMBERS:
+        widths = (8, 16, 32)
     elif picture.sample_format == 1 and picture.predictor == 1:
         widths = (*range(1, 17), 32, 64)
     if picture.bits not in widths:
@@ -308,20 +312,17 @@ def _check_samples(picture: Picture) -> None:
         raise ContentError("unsupported_feature", f"{what} samples of {picture.bits} bits", bits=picture.bits)
     if picture.predictor not in (1, 2, 3) or (picture.predictor == 3 and picture.sample_format != 3):
         raise ContentError("unsupported_feature", f"predictor {picture.predictor}", predictor=picture.predictor)
+    if picture.compression in tags.OF_NUMBERS and picture.predictor != 1:
+        raise ContentError("unsupported_feature", f"predictor {picture.predictor} of numbers", bits=picture.bits)
     eight = picture.sample_format == 1 and picture.bits <= 16
     if picture.photometric == tags.YCBCR and not (eight and picture.planar == 2):
         raise ContentError("unsupported_feature", f"YCbCr samples of {picture.bits} bits", bits=picture.bits)
-    if not eight and picture.photometric in (tags.PALETTE, tags.CIELAB, tags.ICCLAB) and not _signed_lab(picture):
+    if not eight and picture.photometric in (tags.PALETTE, tags.ICCLAB):
         raise ContentError(
             "unsupported_feature",
             f"{picture.bits}-bit samples of photometric interpretation {picture.photometric}",
             bits=picture.bits,
         )
-
-
-def _signed_lab(picture: Picture) -> bool:
-    """Lab whose writer said so of a and b: the bits are those of any other."""
-    return picture.photometric == tags.CIELAB and picture.sample_format == 2 and picture.bits in (8, 16)
 
 
 def read_chunks(picture: Picture, size_bytes: int) -> Reader[Chunks]:

@@ -32,6 +32,8 @@ DECODE_MB_S: Final[dict[int, float]] = {
     34925: 15.0,
     50000: 250.0,
     tags.WEBP: 30.0,
+    tags.LERC: 60.0,
+    **dict.fromkeys(tags.JPEG_XL, 15.0),
     **dict.fromkeys(tags.JPEG_2000, 8.0),
 }
 

@@ -50,7 +50,7 @@ class Field:
 def read_fields(picture: Picture, size_bytes: int) -> Reader[tuple[Field, ...]]:
     """The fields of a picture's directory that its chunks need: at most a few hundred KiB."""
     fields = []
-    for tag in _KEPT:
+    for tag in (*_KEPT, *((tags.LERC_PARAMETERS,) if picture.compression == tags.LERC else ())):
         entry = picture.ifd.entries.get(tag)
         if entry is None or entry.type not in TYPE_SIZES:
             continue

@@ -76,8 +76,10 @@ class Unpacker:
         picture = self._picture
         if is_wide(picture):
             return self._floats(values, plane)
-        eight = _eight(values, 16 if _is_lab16(picture) else picture.bits)
-        if picture.photometric in (tags.CIELAB,):
+        if picture.photometric == tags.CIELAB and picture.sample_format == 3:
+            return [self._lab(_eight_of_lab(values, plane if picture.planar == 2 else None), plane)]
+        eight = _eight(values, picture.bits)
+        if picture.photometric == tags.CIELAB:
             return [self._lab(eight, plane)]
         if picture.planar == 2:
             return [Image.fromarray(np.ascontiguousarray(eight[:, :, 0]))]
@@ -123,10 +125,6 @@ class Unpacker:
         return [Image.fromarray(np.ascontiguousarray(numbers[:, :, n])) for n in range(channels(picture))]
 
 
-def _is_lab16(picture: Picture) -> bool:
-    return picture.photometric == tags.CIELAB and picture.bits == 16
-
-
 def _letter(picture: Picture) -> str:
     # Signed and unsigned differences are the same bits; a and b of Lab are shifted as unsigned ones.
     return "i" if picture.sample_format == 2 and picture.photometric != tags.CIELAB else "u"
@@ -154,6 +152,19 @@ def _eight(values: Array, bits: int) -> Array:
     if bits == 8:
         return values.view(np.uint8)
     return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
+
+
+def _eight_of_lab(values: Array, plane: int | None) -> Array:
+    """Lab in floats, L from 0 to 100, as it lies in files of eight bits: a and b in two's complement."""
+    numbers = np.nan_to_num(values.astype(np.float32))
+    light = np.clip(numbers[:, :, :1] * np.float32(2.55) + np.float32(0.5), 0, 255).astype(np.uint8)
+    if plane == 0:
+        return np.asarray(light)
+    colour = (
+        np.clip(np.rint(numbers[:, :, 1:3] if plane is None else numbers), -128, 127).astype(np.int8).view(np.uint8)
+    )
+    made: Array = colour if plane is not None else np.concatenate([light, colour], axis=2)
+    return made
 
 
 def _bits(rows: Array, bits: int, count: int) -> Array:

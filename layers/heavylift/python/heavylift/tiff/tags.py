@@ -39,6 +39,7 @@ YCBCR_COEFFICIENTS: Final = 529
 YCBCR_SUBSAMPLING: Final = 530
 REFERENCE_BLACK_WHITE: Final = 532
 ICC_PROFILE: Final = 34675
+LERC_PARAMETERS: Final = 50674  # version, and by what the coded bytes are compressed once more
 DNG_VERSION: Final = 50706
 
 NONE: Final = 1
@@ -51,6 +52,8 @@ PACKBITS: Final = 32773
 LZMA: Final = 34925
 ZSTD: Final = 50000
 WEBP: Final = 50001
+LERC: Final = 34887
+JPEG_XL: Final = frozenset({50002, 52546})  # as registered, and of DNG
 JPEG_2000: Final = frozenset({33003, 33005, 34712})  # Aperio's YCbCr and RGB, and the one of libvips and GDAL
 
 COMPRESSION_NAMES: Final[dict[int, str]] = {
@@ -67,19 +70,21 @@ COMPRESSION_NAMES: Final[dict[int, str]] = {
     33003: "jpeg-2000",
     33005: "jpeg-2000",
     34712: "jpeg-2000",
-    34887: "lerc",
+    LERC: "lerc",
     34892: "lossy-jpeg",
     34925: "lzma",
     50000: "zstd",
     50001: "webp",
-    52546: "jpeg-xl",
+    **dict.fromkeys(JPEG_XL, "jpeg-xl"),
 }
 
-# What the libtiff inside Pillow's wheel decodes, and two codings whose chunks are pictures that Pillow decodes by
-# itself; others are refused by name before anything is fetched.
-DECODABLE: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000, WEBP, *JPEG_2000})
+# What the libtiff inside Pillow's wheel decodes, two codings whose chunks are pictures that Pillow decodes by itself,
+# and two whose chunks imagecodecs decodes to numbers; others are refused by name before anything is fetched.
+DECODABLE: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000, WEBP, LERC, *JPEG_2000, *JPEG_XL})
 # Codings of bytes, whatever the samples are; the others know their samples.
 OF_BYTES: Final = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
+# Chunks that decode to numbers of the picture's own kind.
+OF_NUMBERS: Final = frozenset({LERC, *JPEG_XL})
 # Chunks that are whole pictures of their own.
 PICTURES: Final = frozenset({WEBP, *JPEG_2000})
 
