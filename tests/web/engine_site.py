@@ -10,19 +10,29 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from heavylift_local.gateway.pages import page as static
-
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "engine"
 PAGE_POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src {hosts}"
 # A worker has the policy of its own response.
 WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
+KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 WORKER = "/web/engine/hash_worker.js"
 
 
 def policy(path: str, hosts: str) -> str:
     """The policy of an answer: docs/browser.md says the same in words."""
     return WORKER_POLICY if path == WORKER else PAGE_POLICY.format(hosts=hosts)
+
+
+def _file(path: str) -> tuple[bytes, str] | None:
+    """The test's page, or a file of the engine and what it brings along."""
+    root = ROOT / "web"
+    file = (
+        HERE / "page.html" if path == "/" else HERE / "page.js" if path == "/page.js" else root / path[len("/web/") :]
+    )
+    if file.parent != HERE and (not path.startswith("/web/") or root not in file.resolve().parents):
+        return None
+    return (file.read_bytes(), KINDS.get(file.suffix, "text/plain")) if file.is_file() else None
 
 
 @contextmanager
@@ -34,7 +44,7 @@ def site(hosts: Callable[[], str], more: Callable[[str], tuple[bytes, str] | Non
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            found = more(path) or self._own(path) or static(ROOT / "web", path)
+            found = more(path) or _file(path)
             body, kind = found or (b"", "text/plain")
             self.send_response(200 if found else 404)
             self.send_header("content-type", kind)
@@ -43,11 +53,6 @@ def site(hosts: Callable[[], str], more: Callable[[str], tuple[bytes, str] | Non
             self.send_header("content-security-policy", policy(path, hosts()))
             self.end_headers()
             self.wfile.write(body)
-
-        def _own(self, path: str) -> tuple[bytes, str] | None:
-            if path == "/":
-                return (HERE / "page.html").read_bytes(), "text/html; charset=utf-8"
-            return ((HERE / "page.js").read_bytes(), "text/javascript") if path == "/page.js" else None
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -10,7 +10,8 @@ import { Sha256 } from "./sha256.js";
 const SLICE_BYTES = 4 * 1024 * 1024;
 
 // Where the policy of this worker's own response does not allow WebAssembly, plain JavaScript does the same, slower.
-const compiled = await globalThis.hashwasm.createSHA256().catch(() => null);
+// It is not waited for here: what the page sends before a module has come to its end would be lost.
+const compiling = globalThis.hashwasm.createSHA256().catch(() => null);
 const cancelled = new Set();
 let turn = Promise.resolve();
 
@@ -28,6 +29,7 @@ async function whole(body) {
 }
 
 async function sliced(body, id) {
+  const compiled = await compiling;
   const hash = compiled ? compiled.init() : new Sha256();
   const slice = (at) => (at < body.size ? body.slice(at, at + SLICE_BYTES).arrayBuffer() : null);
   let next = slice(0);
@@ -54,4 +56,4 @@ onmessage = async ({ data: { id, op, body, cancel } }) => {
   }
   cancelled.delete(id);
 };
-postMessage({ ready: true, compiled: compiled !== null });
+compiling.then((compiled) => postMessage({ ready: true, compiled: compiled !== null }));

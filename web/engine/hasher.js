@@ -39,6 +39,7 @@ export function workerHasher(base) {
   }
 
   function answered(one, { id, value, error }) {
+    if (id === undefined) return; // it says that it is ready
     const task = tasks.get(id);
     tasks.delete(id);
     one.held.delete(task);

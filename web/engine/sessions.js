@@ -163,6 +163,7 @@ export class Sessions {
     const { announcer, board } = this.services;
     const found = task.batch ? await this.#member(task, signal) : await this.#candidate(task, signal);
     if (found || task.transfer) return;
+    task.announced = true;
     if (task.expected) throw new UploadError("no_session", "That upload is no longer open. Add the file anew.");
     const { entry } = await announcer.announce({ ...this.#entry(task), ...(task.batch ? {} : { fingerprint: task.fingerprint }) });
     board.note(task, { upload_id: entry.upload_id, file_id: entry.upload_id });
@@ -193,6 +194,7 @@ export class Sessions {
   /** What an earlier page sent of a batch's large file: its id is known, so nothing has to be searched for. */
   async #member(task, signal) {
     const { board } = this.services;
+    if (!task.batch.known && !task.announced) return false; // nobody has sent any of it
     const upload_id = memberId(task.batch.batch_id, task.n);
     const record = await this.#session(upload_id, "true", signal);
     if (!record || record.status === "created") return false;

@@ -3,6 +3,7 @@
 import { breather } from "./breath.js";
 import { UploadError } from "./errors.js";
 
+const HANDLE_MS_MAX = 2_000; // a browser that never answers must not hold up a drop
 const HANDLES_AT_ONCE = 32; // getFile() is a round trip to the browser's process
 
 /**
@@ -38,7 +39,8 @@ function dropped(transfer) {
     const file = item.getAsFile();
     // A handle can be kept for a later visit; where there is none, the entry or the file does.
     const handle = item.getAsFileSystemHandle?.().catch(() => null);
-    things.push(handle ? handle.then((one) => one ?? entry ?? file) : (entry ?? file));
+    const late = handle && new Promise((resolve) => setTimeout(resolve, HANDLE_MS_MAX, null));
+    things.push(handle ? Promise.race([handle, late]).then((one) => one ?? entry ?? file) : (entry ?? file));
   }
   return things.length ? things : [...(transfer.files ?? [])];
 }
