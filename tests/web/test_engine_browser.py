@@ -1,0 +1,412 @@
+"""The upload engine in a real browser against the local stack; the page is of another origin than the API.
+
+What is sent is read back from S3 through the API and compared; files are picked as a person picks them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heavylift_local.testing import RunningStack, running_stack
+from tests.web.chromium import Browser, chromium
+from tests.web.engine_site import site
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+MIB = 1024 * 1024
+READY = "typeof window.page === 'object'"
+BEGIN = "const [options, done] = arguments; page.begin(options); done(true);"
+SEND = """
+const [which, said, done] = arguments;
+page.add(which, said).then(page.ended).then(done, (error) => done({ error: `${error.code}: ${error.message}` }));
+"""
+START = "const [which, said, done] = arguments; page.add(which, said).then(({ files }) => done(files.length));"
+KEPT = """
+const [done] = arguments;
+uploader.resumable().then((all) => done(all.map(({ resume, discard, ...one }) => one)));
+"""
+RESUME = """
+const [done] = arguments;
+const again = document.querySelector("#files").files;
+uploader.resumable().then(([one]) => one.resume(again)).then(done, (error) => done(error.code));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page with an uploader."""
+
+    origin: str
+    browser: Browser
+    stack: RunningStack
+
+    def begin(self, **options: Any) -> None:
+        """A fresh page of the same profile."""
+        self.browser.open(self.origin)
+        wait(lambda: self.browser.get(READY), "the page's modules do not load")
+        given = {"api": self.stack.api, "token": self.stack.token(), "max_part_size": 5 * MIB, **options}
+        self.browser.run(BEGIN, given)
+
+    def send(self, which: str, seconds: float = 60, **said: Any) -> dict[str, Any]:
+        """What was picked, sent to its end: {"files", "batch"}."""
+        result: dict[str, Any] = self.browser.run(SEND, which, said, seconds=seconds)
+        assert "error" not in result, result
+        return result
+
+    def start(self, which: str, **said: Any) -> None:
+        self.browser.run(START, which, said)
+
+    def one(self) -> dict[str, Any]:
+        """The first file that was added, as it is now."""
+        told: dict[str, Any] = self.browser.get("page.tell(added.files[0])")
+        return told
+
+    def offline(self, off: bool) -> None:
+        self.browser.cdp("Network.enable")
+        rates = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.browser.cdp("Network.emulateNetworkConditions", offline=off, **rates)
+
+    def ended(self, seconds: float = 60) -> dict[str, Any]:
+        result: dict[str, Any] = self.browser.run(
+            "const [done] = arguments; page.ended(added).then(done);", seconds=seconds
+        )
+        return result
+
+
+def wait(found: Any, words: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, words
+        time.sleep(0.05)
+
+
+def written(path: Path, size: int, seed: int = 1) -> Path:
+    """A file of chance, a MiB that is turned for each of its pieces."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    twice = random.Random(seed).randbytes(min(MIB, size)) * 2
+    with path.open("wb") as out:
+        for at in range(0, size, MIB):
+            start = (at // MIB * 4099) % MIB
+            out.write((twice * 2)[start : start + min(MIB, size - at)])
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def final(stack: RunningStack, file_id: str, seconds: float = 60) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while not (file := stack.request("GET", f"/v1/files/{file_id}"))["final"]:
+        assert time.monotonic() < deadline, file
+        time.sleep(0.1)
+    return dict(file)
+
+
+def same_at_s3(stack: RunningStack, file_id: str, path: Path) -> None:
+    """The stored object has the file's bytes."""
+    file = final(stack, file_id)
+    assert file["status"] == "completed", file
+    link = stack.request("GET", f"/v1/files/{file_id}/content?redirect=false")["url"]
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(link, timeout=120) as body:
+        while piece := body.read(MIB):
+            digest.update(piece)
+    assert digest.hexdigest() == sha256_of(path)
+
+
+def part_puts(stack: RunningStack) -> int:
+    return int(stack.counters().get("client", {}).get("s3.UploadPart", {}).get("requests", 0))
+
+
+@pytest.fixture(scope="module")
+def hosts() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def origin(hosts: dict[str, str]) -> Iterator[str]:
+    with site(lambda: hosts.get("policy", "")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stack(origin: str, hosts: dict[str, str]) -> Iterator[RunningStack]:
+    with running_stack(env={"HEAVYLIFT_CORS_ORIGINS": origin}) as running:
+        hosts["policy"] = f"{running.api} {running.s3}"
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture
+def page(origin: str, browser: Browser, stack: RunningStack) -> Page:
+    return Page(origin, browser, stack)
+
+
+def test_files_of_both_sizes_arrive_with_every_byte_proven(page: Page, tmp_path: Path) -> None:
+    """One PUT and parts, while S3 refuses one request in ten; progress never goes back; nothing breaks the policy."""
+    paths = [written(tmp_path / "small.bin", 70_000), written(tmp_path / "large.bin", 21 * MIB + 7, 2)]
+    page.begin()
+    page.browser.pick("#files", *paths)
+    refused = [0.1, 503, "SlowDown"]
+    page.stack.faults({"s3": {"errors": {"UploadPart": refused, "PutObject": refused}}})
+    try:
+        result = page.send("files", kind="other")
+    finally:
+        page.stack.faults({})
+    for told, path in zip(result["files"], paths, strict=True):
+        assert (told["state"], told["status"], told["name"]) == ("done", "completed", path.name), told
+        same_at_s3(page.stack, told["file_id"], path)
+        record = page.stack.request("GET", f"/v1/files/{told['file_id']}")
+        assert record["checksums"].get("sha256_composite") or record["checksums"]["sha256_proven"]
+    assert page.browser.get("seen.backwards") == 0
+    wait(lambda: page.browser.get("seen.bytes.at(-1)") == sum(path.stat().st_size for path in paths), "progress")
+    compiled = "new Worker('/web/engine/hash_worker.js', {type: 'module'}).onmessage = (e) => done(e.data)"
+    assert page.browser.run(f"const [done] = arguments; {compiled};") == {"ready": True, "compiled": True}
+    broken = [said for said in page.browser.log() if "Content Security Policy" in said["message"]]
+    assert broken == []
+
+
+def test_a_folder_is_a_batch_of_forms_with_digests(page: Page, tmp_path: Path) -> None:
+    """Right bytes, names and paths; a large member goes in parts; a few calls in all."""
+    root = tmp_path / "scans"
+    paths = [written(root / f"{n % 3}" / f"né {n}.bin", 1_000 * n, n + 1) for n in range(8)]
+    paths.append(written(root / "big.bin", 17 * MIB, 3))
+    page.begin()
+    page.browser.pick("#folder", root)
+    forms = page.stack.counters().get("client", {}).get("s3.PostObject", {}).get("requests", 0)
+    result = page.send("folder")
+    batch = page.stack.request("GET", f"/v1/batches/{result['batch']['batch_id']}")
+    assert (result["batch"]["state"], batch["status"], batch["succeeded"]) == ("done", "completed", 9), batch
+    assert {told["state"] for told in result["files"]} == {"done"}
+    by_path = {told["relative_path"]: told for told in result["files"]}
+    assert sorted(by_path) == sorted(str(path.relative_to(root)) for path in paths)
+    for path in paths[::6] + paths[-1:]:
+        same_at_s3(page.stack, by_path[str(path.relative_to(root))]["file_id"], path)
+    for told in result["files"]:
+        sums = page.stack.request("GET", f"/v1/files/{told['file_id']}")["checksums"]
+        assert sums.get("sha256_composite") or sums["sha256_proven"]
+    assert page.stack.counters()["client"]["s3.PostObject"]["requests"] - forms == 8
+
+
+def test_a_page_that_was_closed_goes_on_with_the_missing_parts(page: Page, tmp_path: Path) -> None:
+    """The browser remembers; a wrong file is noticed; the right one sends only what is missing, offline for a while."""
+    path = written(tmp_path / "again.bin", 36 * MIB + 1, 5)
+    page.begin()
+    page.browser.pick("#files", path)
+    page.stack.faults({"s3": {"latency_ms": 300}})
+    page.start("files")
+    wait(lambda: page.one()["progress"]["bytes"] >= 12 * MIB, "no parts arrive")
+    page.browser.open("about:blank")
+    page.stack.faults({})
+    page.begin()
+    (kept,) = page.browser.run(KEPT)
+    assert (kept["kind"], kept["name"], kept["size"], kept["has_handle"]) == ("file", path.name, 36 * MIB + 1, False)
+
+    page.browser.pick("#files", written(tmp_path / "wrong" / "again.bin", 36 * MIB + 1, 6))
+    assert page.browser.run(RESUME) == "wrong_file"
+
+    page.browser.open(page.origin)  # a choice that is made again replaces the old one
+    page.begin()
+    before = part_puts(page.stack)
+    page.browser.pick("#files", path)
+    page.stack.faults({"s3": {"latency_ms": 1_500}})
+    page.start("files")
+    wait(lambda: part_puts(page.stack) > before, "it does not go on")
+    page.offline(True)
+    wait(lambda: page.browser.get("uploader.online") is False, "nobody notices")
+    page.stack.faults({})
+    page.offline(False)
+    (told,) = page.ended()["files"]
+    assert (told["state"], told["upload_id"]) == ("done", kept["id"]), told
+    assert told["bytes_resumed"] >= 5 * MIB
+    assert page.browser.get("seen.online") == [False, True]
+    same_at_s3(page.stack, told["file_id"], path)
+    assert page.browser.run(KEPT) == []
+
+
+def test_two_tabs_with_one_file_and_a_cancel(page: Page, tmp_path: Path) -> None:
+    """The second tab waits and then goes on with the session that the first one left; nothing is sent twice. What is
+    cancelled leaves nothing in S3."""
+    path = written(tmp_path / "tabs.bin", 31 * MIB, 7)
+    page.begin()
+    page.browser.pick("#files", path)
+    page.stack.faults({"s3": {"latency_ms": 300}})
+    before = part_puts(page.stack)
+    page.start("files")
+    second = """
+    const [options, done] = arguments;
+    window.other = open("/");
+    const ready = () => {
+      if (!other.page) return setTimeout(ready, 50);
+      other.page.begin(options);
+      const [file] = document.querySelector("#files").files;
+      other.uploader.add(new other.File([file], file.name)).then(({ files: [one] }) => { window.second = one; });
+      const waits = () => (window.second?.notice ? done(true) : setTimeout(waits, 50));
+      waits();
+    };
+    ready();
+    """
+    given = {"api": page.stack.api, "token": page.stack.token(), "max_part_size": 5 * MIB}
+    page.browser.run(second, given)
+    wait(lambda: page.one()["progress"]["bytes"] >= 10 * MIB, "no parts arrive")
+    page.browser.get("uploader.close()")
+    page.stack.faults({})
+    told = page.browser.run("const [done] = arguments; second.finished.then((one) => done(page.tell(one)));")
+    assert (told["state"], told["upload_id"]) == ("done", page.one()["upload_id"]), told
+    assert told["bytes_resumed"] >= 5 * MIB
+    assert part_puts(page.stack) - before <= 7 + 6  # those that were on the wire when the first tab was closed go again
+    same_at_s3(page.stack, told["file_id"], path)
+    page.browser.get("other.close()")
+
+    page.begin()
+    page.browser.pick("#files", path)
+    page.stack.faults({"s3": {"latency_ms": 300}})
+    page.start("files")
+    wait(lambda: page.one()["progress"]["bytes"] >= 5 * MIB, "no parts arrive")
+    upload_id = page.one()["upload_id"]
+    page.browser.run("const [done] = arguments; uploader.cancel().then(done);")
+    page.stack.faults({})
+    assert page.stack.request("GET", f"/v1/uploads/{upload_id}")["status"] == "cancelled"
+    assert page.stack.request("GET", "/v1/uploads?status=uploading")["items"] == []
+    assert page.browser.run(KEPT) == []
+
+
+def test_a_drop_is_read_in_its_own_turn(page: Page) -> None:
+    """Files of a drop, which the browser empties after the event; the fingerprint is the Python client's."""
+    page.begin(follow=False)
+    dropped = """
+    const [done] = arguments;
+    const transfer = new DataTransfer();
+    for (const name of ["a.txt", "b.txt"]) transfer.items.add(new File([name.repeat(10)], name));
+    let adding;
+    document.addEventListener("drop", (event) => { adding = uploader.add(event.dataTransfer); });
+    document.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+    adding.then(page.ended).then(done, (error) => done({ error: String(error) }));
+    """
+    result = page.browser.run(dropped)
+    assert [(told["name"], told["state"]) for told in result["files"]] == [("a.txt", "done"), ("b.txt", "done")], result
+    marks = "const [done] = arguments; page.fingerprintOf(new Blob([])).then(done);"
+    assert page.browser.run(marks) == "v1:" + hashlib.sha256(bytes(8)).hexdigest()
+
+
+def resident_bytes(profile: Path) -> int:
+    """Of all page processes of the browser with this profile."""
+    total = 0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            command = (status.parent / "cmdline").read_bytes()
+            if b"--type=renderer" in command and str(profile).encode() in _parents(int(status.parent.name)):
+                lines = status.read_text().splitlines()
+                total += next(int(line.split()[1]) * 1024 for line in lines if "RssAnon" in line)
+        except (OSError, StopIteration):
+            continue
+    return total
+
+
+def _parents(pid: int) -> bytes:
+    """The command lines of a process's ancestors."""
+    commands = b""
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        commands += Path(f"/proc/{pid}/cmdline").read_bytes()
+    return commands
+
+
+@pytest.mark.full
+@pytest.mark.timeout(7_200)
+def test_two_gibibytes_and_two_thousand_files(origin: str, stack: RunningStack, tmp_path: Path) -> None:
+    """Right bytes, all proven; no task of the page above 50 ms; the page's memory is flat."""
+    profile = tmp_path / "profile"
+    with chromium(profile) as one:
+        page = Page(origin, one, stack)
+        large = written(tmp_path / "large.bin", 2048 * MIB, 11)
+        page.begin(max_part_size=None)
+        page.browser.pick("#files", large)
+        before = peak = resident_bytes(profile)
+        page.start("files")
+        deadline = time.monotonic() + 3_600
+        while page.one()["state"] not in ("processing", "done", "failed"):
+            assert time.monotonic() < deadline
+            peak = max(peak, resident_bytes(profile))
+            time.sleep(0.1)
+        (told,) = page.ended(3_600)["files"]
+        assert told["state"] == "done", told
+        same_at_s3(stack, told["file_id"], large)
+        assert peak - before <= 6 * 16 * MIB, f"{(peak - before) / MIB:.0f} MiB for six parts in flight"
+        large.unlink()
+
+        root = tmp_path / "many"
+        paths = [written(root / f"{n % 50}" / f"{n}.bin", 100_000 + n, n) for n in range(2_000)]
+        page.begin()
+        page.browser.pick("#folder", root)
+        page.browser.get("page.tasks.length = 0")
+        result = page.send("folder", seconds=3_600)
+        tasks = page.browser.get("page.tasks")
+        assert result["batch"]["state"] == "done", result["batch"]
+        by_path = {told["relative_path"]: told["file_id"] for told in result["files"]}
+        for path in paths:
+            same_at_s3(stack, by_path[str(path.relative_to(root))], path)
+        assert [task for task in tasks if task > 50] == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(7_200)
+def test_a_bad_day(origin: str, tmp_path: Path, hosts: dict[str, str]) -> None:
+    """URLs that live two seconds, one request in ten refused, the network away for ten seconds, a second browser
+    profile that goes on: it ends well without a click."""
+    env = {"HEAVYLIFT_CORS_ORIGINS": origin, "SIGNATURE_TTL_SECONDS": "2"}
+    known = hosts.get("policy", "")
+    with running_stack(env=env) as stack:
+        hosts["policy"] = f"{stack.api} {stack.s3}"
+        path = written(tmp_path / "bad.bin", 512 * MIB, 13)
+        root = tmp_path / "folder"
+        small = [written(root / f"{n}.bin", 50_000 + n, n) for n in range(300)]
+        refused = [0.1, 503, "SlowDown"]
+        errors = {"UploadPart": refused, "PutObject": refused, "PostObject": refused}
+        with chromium(tmp_path / "first") as one:
+            page = Page(origin, one, stack)
+            page.begin(max_part_size=16 * MIB)
+            page.browser.pick("#files", path)
+            stack.faults({"s3": {"errors": errors, "latency_ms": 200}})
+            page.start("files")
+            wait(lambda: page.one()["progress"]["bytes"] >= 128 * MIB, "no parts arrive", 600)
+            upload_id = page.one()["upload_id"]
+        with chromium(tmp_path / "second") as two:
+            page = Page(origin, two, stack)
+            page.begin(max_part_size=16 * MIB)
+            page.browser.pick("#files", path)
+            page.start("files")
+            wait(lambda: page.one()["progress"]["bytes"] >= 256 * MIB, "it does not go on", 600)
+            page.offline(True)
+            time.sleep(10)
+            page.offline(False)
+            (told,) = page.ended(1_800)["files"]
+            assert (told["state"], told["upload_id"]) == ("done", upload_id), told
+            assert told["bytes_resumed"] >= 64 * MIB
+            page.begin()
+            page.browser.pick("#folder", root)
+            result = page.send("folder", seconds=1_800)
+            assert result["batch"]["state"] == "done", result["batch"]
+        stack.faults({})
+        assert stack.request("GET", f"/v1/files/{upload_id}")["status"] == "completed"
+        counted = stack.request("GET", f"/v1/batches/{result['batch']['batch_id']}")
+        assert counted["succeeded"] == len(small)
+    hosts["policy"] = known
+    assert os.path.exists(path)
