@@ -46,6 +46,33 @@ SIGNATURE_LEEWAY_S = 30
 # Companion's routes, where a sealed ticket in the path stands in for the token that Uppy cannot send.
 BY_TICKET = "/s3/t/{ticket}/s3"
 
+# DICOMweb: what can be read below this path (PS3.18, chapter 10).
+DICOMWEB = "/v1/dicomweb"
+_SERIES = "/studies/{study}/series/{series}"
+_INSTANCE = f"{_SERIES}/instances/{{instance}}"
+DICOMWEB_READS = (
+    "/studies",
+    "/series",
+    "/instances",
+    "/studies/{study}/series",
+    "/studies/{study}/instances",
+    f"{_SERIES}/instances",
+    "/studies/{study}",
+    _SERIES,
+    _INSTANCE,
+    "/studies/{study}/metadata",
+    f"{_SERIES}/metadata",
+    f"{_INSTANCE}/metadata",
+    f"{_INSTANCE}/bulkdata/{{place}}",
+    f"{_INSTANCE}/frames/{{frames}}",
+    f"{_INSTANCE}/rendered",
+    f"{_INSTANCE}/frames/{{frames}}/rendered",
+    "/studies/{study}/thumbnail",
+    f"{_SERIES}/thumbnail",
+    f"{_INSTANCE}/thumbnail",
+    f"{_INSTANCE}/frames/{{frames}}/thumbnail",
+)
+
 # What every function runs on. All our wheels exist for both, and Graviton costs a fifth less per GB-second.
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 # The layer of every function, whatever its others: layers/heavylift.
@@ -386,6 +413,29 @@ FUNCTIONS = (
             Allow(("s3:GetObject", "s3:PutObject"), ("derived/work/*",)),
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:dicom_ingest",)),
             _ANNOUNCE,
+        ),
+    ),
+    Function(
+        "dicomweb",
+        memory_mb=1769,
+        timeout_s=29,
+        layers=("base", "dicom"),
+        routes=(
+            *(Route("GET", f"{DICOMWEB}{path}", READ) for path in DICOMWEB_READS),
+            Route("POST", f"{DICOMWEB}/studies"),
+            Route("POST", f"{DICOMWEB}/studies/{{study}}"),
+        ),
+        allows=(
+            # What is posted goes through staging as any other file, and is taken in at once.
+            *_INGEST,
+            Allow(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), ("staging/dicom/*",)),
+            Allow(("sqs:SendMessage",), ("queue:dicom_ingest",)),
+            _ANNOUNCE,
+            # Metadata, thumbnails and large bodies, made once.
+            Allow(("s3:GetObject",), ("derived/dicom/*", "derived/frames/*")),
+            Allow(("s3:PutObject",), ("derived/frames/*",)),
+            Allow(("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"), ("derived/frames/*",)),
+            Allow(("s3:ListBucketMultipartUploads",), ("derived",)),
         ),
     ),
     Function(

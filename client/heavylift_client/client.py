@@ -369,7 +369,7 @@ class Client:
         return self._body("GET", "/v1/health")
 
     def studies(self, *, batch_id: str | None = None, **filters: str | None) -> Any:
-        """DICOM studies: QIDO-RS over all, or those of one batch."""
+        """DICOM studies: QIDO-RS over all, page by page unless ``limit`` is given, or those of one batch."""
         if batch_id is not None:
             path, found, token = f"/v1/batches/{segment(batch_id)}/studies", [], None
             while True:
@@ -378,7 +378,18 @@ class Client:
                 token = page.get("next_token")
                 if not token:
                     return {"items": found, "next_token": None}
-        return self._api.call("GET", "/v1/dicomweb/studies", query=filters).body
+        studies: list[Any] = []
+        while True:
+            offset = {"offset": str(int(filters.get("offset") or 0) + len(studies))} if studies else {}
+            answer = self._api.call("GET", "/v1/dicomweb/studies", query={**filters, **offset})
+            page = answer.body or ()  # 204: there are none
+            studies += page
+            if (
+                not page
+                or filters.get("limit") is not None
+                or "additional results" not in answer.headers.get("warning", "")
+            ):
+                return studies
 
     # archives
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heavylift_client import cli, show
+from heavylift_client.api import Answer, Api
 from heavylift_client.client import Client
 
 QIDO = [
@@ -39,6 +40,29 @@ def test_all_pages_of_a_batch_are_one_list(monkeypatch: pytest.MonkeyPatch) -> N
     assert found == {"items": [{"study_uid": "1"}, {"study_uid": "2"}], "next_token": None}
     assert [query["next_token"] for _, query in asked] == [None, "t"]
     assert {path for path, _ in asked} == {"/v1/batches/B/studies"}
+
+
+@pytest.mark.parametrize(("filters", "calls"), [({}, 2), ({"limit": "1"}, 1)])
+def test_all_pages_of_a_search_are_one_list(
+    monkeypatch: pytest.MonkeyPatch, filters: dict[str, str], calls: int
+) -> None:
+    """As long as the server says that there are more, unless a limit was asked for; nothing found is an empty list."""
+    asked: list[Mapping[str, Any]] = []
+    more = {"warning": "299 x: There are additional results that can be requested."}
+    answers = [Answer(200, QIDO[:1], more, None, 0.0), Answer(200, QIDO[1:], {}, None, 0.0)]
+
+    def call(self: Api, method: str, path: str, *, query: Mapping[str, Any], **given: Any) -> Answer:
+        assert (method, path) == ("GET", "/v1/dicomweb/studies")
+        asked.append(dict(query))
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(Api, "call", call)
+    with Client("http://127.0.0.1:9", "token") as client:
+        assert client.studies(**filters) == QIDO[:calls]
+        assert [query.get("offset") for query in asked] == [None, "1"][:calls]
+        answers[:] = [Answer(204, None, {}, None, 0.0)]
+        asked.clear()
+        assert client.studies(**filters) == []
 
 
 def test_a_study_is_a_line() -> None:

@@ -53,8 +53,20 @@ def check(event: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     if operation is None:
         return  # of the gateway's routes there is none: the tests of what has no route look for themselves
     assert len(json.dumps(answer).encode()) < ANSWER_BYTES_MAX
+    media_type = answer["headers"].get("content-type", "").partition(";")[0]
+    described_answer = operation["responses"].get(str(answer["statusCode"]))
+    assert described_answer is not None, f"{method} {path} answers {answer['statusCode']}, which is not described"
+    if not media_type:
+        assert answer["statusCode"] in (204, 307), "a body without a type"
+        assert "content" not in described_answer or answer["statusCode"] == 204
+        return
+    if not media_type.endswith("json") or answer["headers"].get("content-encoding"):
+        assert media_type in described_answer["content"], (
+            f"{method} {path} answers {media_type}, which is not described"
+        )
+        assert answer["isBase64Encoded"] or not answer["body"]
+        return
     body = json.loads(answer["body"])
-    media_type = answer["headers"]["content-type"]
     validator = _validator(method, path, answer["statusCode"], media_type)
     errors = [f"{'/'.join(map(str, one.instance_path))}: {one.message}" for one in validator.iter_errors(body)]
     assert not errors, f"{method} {path} -> {answer['statusCode']}: {errors[:5]} in {answer['body'][:1000]}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 FOLDER = Path(__file__).parent.parent / "events"
 
@@ -46,6 +47,7 @@ def http(
     made["pathParameters"] = dict(path or {})
     if query:
         made["queryStringParameters"] = dict(query)
+        made["rawQueryString"] = urlencode(query)
     if tenant is None and claims is None:
         del made["requestContext"]["authorizer"]
     else:

@@ -24,6 +24,7 @@ from tests.doubles import world as world_module
 from tests.doubles.batches import BatchClient
 from tests.doubles.companion import Companion
 from tests.doubles.dicom import live as live_dicom
+from tests.doubles.dicomweb import live as live_dicomweb
 from tests.doubles.gate import Call
 from tests.doubles.samples import PICTURE, SAMPLES, TEXT
 from tests.doubles.world import BUCKETS, DERIVED, STAGING, STORE, World
@@ -385,6 +386,7 @@ def test_every_call_is_allowed(world: World, recorder: Recorder) -> None:
     """No function would meet AccessDenied on AWS on any of a file's ways."""
     live(world)
     live_dicom(world)
+    live_dicomweb(world)
 
     assert set(recorder.used) == {f.name for f in topology.FUNCTIONS} - {"sign"}
     denied = {
@@ -445,6 +447,7 @@ def test_nothing_is_allowed_without_need(world: World, recorder: Recorder) -> No
     """An action that no way of a file uses is named here with its reason, or it goes."""
     live(world)
     live_dicom(world)
+    live_dicomweb(world)
     for function in topology.FUNCTIONS:
         used = {action for action, _ in recorder.used.get(function.name, set())}
         for allow in function.allows:

@@ -24,6 +24,7 @@ OPERATIONS = {
     f"{method.upper()} {path}": (path, method.upper(), one["x-function"])
     for path, methods in document()["paths"].items()
     for method, one in methods.items()
+    if one["x-function"] != "dicomweb"  # its ids are UIDs: test_dicomweb tries each path with another tenant's
 }
 WITH_ID = [route for route, (path, _, _) in OPERATIONS.items() if "{id}" in path]
 MAKING = [route for route, (path, method, _) in OPERATIONS.items() if "{id}" not in path and method == "POST"]

@@ -13,6 +13,7 @@ import pytest
 
 from heavylift import keys
 from heavylift.api import sign
+from heavylift.dicomweb import routing
 from heavylift.limits import ATTEMPTS_MAX, QUEUE_VISIBILITY_S, SWEEP_INTERVAL_S
 from infra import topology
 from infra.topology import FUNCTIONS, QUEUES, RULES, TABLE
@@ -55,7 +56,7 @@ def test_every_function_has_a_handler_and_the_other_way_round() -> None:
         assert callable(importlib.import_module(f"functions.{name}.handler").handler)
 
 
-@pytest.mark.parametrize("function", [f for f in HTTP if f.name != "sign"], ids=lambda f: f.name)
+@pytest.mark.parametrize("function", [f for f in HTTP if f.name not in ("sign", "dicomweb")], ids=lambda f: f.name)
 def test_every_route_has_its_handler(function: topology.Function) -> None:
     """The resolver of a function knows the topology's routes, and no others."""
     assert routes_of(function.name) == {(route.method, route.path) for route in function.routes}
@@ -66,6 +67,13 @@ def test_signs_routes_are_its_own_table() -> None:
     routes = {f"{route.method} {route.path}" for route in topology.function("sign").routes}
 
     assert routes == set(sign.ROUTES)
+
+
+def test_dicomwebs_routes_are_its_own_table() -> None:
+    """Nor has it: its query's parameters may stand twice, and its bodies are no JSON."""
+    routes = {f"{route.method} {route.path}" for route in topology.function("dicomweb").routes}
+
+    assert routes == set(routing.ROUTES)
 
 
 def test_routes_are_told_apart() -> None:
@@ -191,7 +199,7 @@ def test_the_contracts_memory_and_timeouts() -> None:
     """The figures of the design."""
     assert {f.name: (f.memory_mb, f.timeout_s) for f in FUNCTIONS} == {
         "initiate": (1024, 29), "sign": (256, 10), "complete": (512, 29), "sessions": (512, 29),
-        "validate": (1769, 300), "dicom_ingest": (512, 120),
+        "validate": (1769, 300), "dicom_ingest": (512, 120), "dicomweb": (1769, 29),
         "thumbnail": (1769, 900), "archive": (1024, 300), "sweep": (512, 300),
     }  # fmt: skip
 

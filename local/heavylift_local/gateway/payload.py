@@ -43,6 +43,7 @@ class Request:
     body: bytes
     source_ip: str
     protocol: str = "HTTP/1.1"
+    port: int = 0  # the gateway's own; 0: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ def event(
             headers[key] = f"{headers[key]},{value}" if key in headers else value
     headers.setdefault("x-forwarded-for", request.source_ip)
     headers.setdefault("x-forwarded-proto", "http")
+    if request.port:
+        headers.setdefault("x-forwarded-port", str(request.port))
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         parameters[name] = f"{parameters[name]},{value}" if name in parameters else value

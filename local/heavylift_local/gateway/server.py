@@ -173,6 +173,7 @@ class _Handler(Exchange):
             body,
             str(self.client_address[0]),
             self.request_version,
+            self.gateway.server.port,
         )
         event = payload.event(request, target.route_key, target.parameters, gateway.account, jwt)
         # Lambda's limit for a synchronous event; base64 makes it 4.5 MB of binary body.

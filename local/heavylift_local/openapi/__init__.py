@@ -20,12 +20,8 @@ from heavylift.api.problems import LATER, STATUS
 from heavylift.limits import IDEMPOTENCY_KEY_LENGTH_MAX
 from heavylift_local import plan
 from heavylift_local.openapi import schemas
-from heavylift_local.openapi.operations import (
-    COMMON_CODES,
-    KEYED_CODES,
-    OPERATIONS,
-    Operation,
-)
+from heavylift_local.openapi.described import Operation
+from heavylift_local.openapi.operations import COMMON_CODES, KEYED_CODES, OPERATIONS
 
 GATEWAY_STATUS = {401: "No token, or one that is not valid.", 413: "A body above 10 MB.", 429: "Too many requests."}
 
@@ -184,7 +180,7 @@ def _operation(operation: Operation, route: Any, function: str, described: Colle
         body = schemas.ref(operation.body.__name__) if is_model else operation.body  # type: ignore[union-attr]
         shown["requestBody"] = {
             "required": operation.body_required,
-            "content": {"application/json": {"schema": body}},
+            "content": {media_type: {"schema": body} for media_type in operation.body_media},
         }
     shown["security"] = [{"jwt": [route.scope]}] if route.scope else []
     shown["responses"] = _responses(operation, described, open_to_all=route.scope is None)
@@ -210,7 +206,11 @@ def _responses(operation: Operation, described: Collection[str], *, open_to_all:
         shown: dict[str, Any] = {"description": means}
         if status == 307:
             shown["headers"] = {"Location": _header("The signed URL.", "string")}
-            shown["content"] = {"application/json": {"schema": {"type": "object"}}}
+            if not operation.media:
+                shown["content"] = {"application/json": {"schema": {"type": "object"}}}
+        elif operation.media and status != 204:
+            schema = schemas.ref(name) if name else {}
+            shown["content"] = {media_type: {"schema": schema} for media_type in operation.media}
         elif name:
             shown["content"] = {"application/json": {"schema": schemas.ref(name)}}
         if name in LINKS:
@@ -229,6 +229,7 @@ def _responses(operation: Operation, described: Collection[str], *, open_to_all:
     for status, codes in by_status.items():
         problem = {"allOf": [schemas.ref("Problem"), {"properties": {"code": {"enum": sorted(codes)}}}]}
         shown = found.setdefault(str(status), {"description": "", "content": {}})
+        shown.setdefault("content", {})
         shown["description"] = " ".join(filter(None, (shown["description"], ", ".join(sorted(codes)) + ".")))
         shown["content"]["application/problem+json"] = {"schema": problem}
         if status == 503 or set(codes) & LATER:

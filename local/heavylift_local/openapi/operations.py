@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from pydantic import BaseModel
 
 from heavylift.api import bodies
 from heavylift.ids import ULID_PATTERN
@@ -18,6 +15,8 @@ from heavylift.limits import (
     URLS_PER_CALL_MAX,
 )
 from heavylift.states import State
+from heavylift_local.openapi import dicomweb
+from heavylift_local.openapi.described import Operation, Parameter
 from heavylift_local.openapi.schemas import BASE64_DIGEST, FILE_ID, Schema, count, text
 
 # Of every route with a token: the token's fault, ours, the world's.
@@ -31,32 +30,6 @@ ARCHIVE_PATH = text("The archive's.", pattern=f"^{ULID_PATTERN.pattern}$")
 LIMIT = {"type": "integer", "minimum": 1, "maximum": LIST_LIMIT_MAX}
 TRUE_FALSE = {"type": "string", "enum": ["true", "false"]}
 DIGEST = {"type": "string", "pattern": BASE64_DIGEST}
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    name: str
-    means: str
-    schema: Schema
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """``answers``: status -> (schema's name or None, what it means). ``codes``: of the problems that it answers.
-
-    ``body``: a pydantic model, or a schema by hand for ``sign``, which loads no pydantic. ``keyed``: takes an
-    Idempotency-Key.
-    """
-
-    summary: str
-    answers: Mapping[int, tuple[str | None, str]]
-    codes: tuple[str, ...] = ()
-    means: str = ""
-    path: Mapping[str, Schema] = field(default_factory=dict)
-    query: tuple[Parameter, ...] = ()
-    body: type[BaseModel] | Schema | None = None
-    body_required: bool = True
-    keyed: bool = False
 
 
 def _filters() -> tuple[Parameter, ...]:
@@ -447,4 +420,5 @@ OPERATIONS: Mapping[str, Operation] = {
         {200: ("Health", "The API can work."), 503: ("Health", "A component fails that requests need.")},
         means="No token needed; no counts, no names.",
     ),
+    **dicomweb.OPERATIONS,
 }

@@ -454,8 +454,12 @@ def answers() -> dict[str, Schema]:
         },
     )
     check = objects("A component.", {"status": text(enum=["ok", "failed"])}, {"reason": text()})
+    # DICOM's own: by tag, {"vr", "Value" | "BulkDataURI" | "InlineBinary"} (PS3.18 annex F).
+    dataset: Schema = {"type": "object", "additionalProperties": {"type": "object", "required": ["vr"]}}
     return {
         "Problem": _problem(),
+        "DicomDataset": {**dataset, "description": "A dataset in the DICOM JSON model."},
+        "DicomJson": {"type": "array", "items": dataset, "description": "Datasets in the DICOM JSON model."},
         "GatewayMessage": objects("What the gateway itself answers.", {"message": nullable(text())}),
         "Failure": _failure(),
         "Checksums": objects(

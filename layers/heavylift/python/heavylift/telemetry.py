@@ -6,6 +6,7 @@ No line holds a presigned URL, a token or a patient's data.
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from typing import Any
 
@@ -22,11 +23,14 @@ def logger() -> Logger:
     )
 
 
+_counting = threading.Lock()  # two threads that write a metric at once would mix their lines
+
+
 def count(name: str, value: float = 1, unit: str = "Count", **dimensions: str) -> None:
     """Write one metric at once (a killed sandbox loses nothing that was counted before)."""
     namespace = os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "heavylift")
     service = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "heavylift")
-    with single_metric(name=name, unit=MetricUnit(unit), value=value, namespace=namespace) as metric:
+    with _counting, single_metric(name=name, unit=MetricUnit(unit), value=value, namespace=namespace) as metric:
         metric.add_dimension(name="service", value=service)
         for dimension, text in dimensions.items():
             metric.add_dimension(name=dimension, value=text)
