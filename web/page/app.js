@@ -55,6 +55,7 @@ export class App {
   #drawing = false;
   #closing = new AbortController();
   #section = "uploads";
+  #known = new Set();
 
   constructor(root, config, session) {
     this.#root = root;
@@ -165,8 +166,10 @@ export class App {
   }
 
   #remember(batches) {
-    for (const batch of batches) {
-      if (batch.batch_id && !this.batches.all().some((one) => one.id === batch.batch_id)) this.batches.add(batch.batch_id, batch.name);
+    for (const { batch_id, name } of batches) {
+      if (!batch_id || this.#known.has(batch_id)) continue;
+      this.#known.add(batch_id);
+      if (!this.batches.all().some((one) => one.id === batch_id)) this.batches.add(batch_id, name);
     }
   }
 

@@ -68,8 +68,8 @@ export function head(title, lead, { back, actions } = {}) {
 }
 
 /** A surface with a title. `heading` names the region. */
-export function panel(heading, { note, actions, id } = {}, ...children) {
-  return h("section", { class: "panel", "aria-label": typeof heading === "string" ? heading : null, id },
+export function panel(heading, { note, actions, key } = {}, ...children) {
+  return h("section", { class: "panel", "aria-label": heading, key },
     h("header", {}, h("h2", {}, heading), note || actions ? h("div", { class: "actions" }, note ? h("span", { class: "soft" }, note) : null, actions) : null),
     children);
 }

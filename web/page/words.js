@@ -71,7 +71,7 @@ const BEFORE_CHECK = new Set(["created", "uploading", "assembling", "staged"]);
 export function uploadWords(state, record) {
   const status = record?.verdict ?? record?.status;
   const known = status in FILE_STATUS && !BEFORE_CHECK.has(status);
-  return known && (state === "done" || state === "processing") ? fileStatus(status) : uploadState(state);
+  return known && ["done", "processing", "failed"].includes(state) ? fileStatus(status) : uploadState(state);
 }
 
 export const KINDS = [
@@ -102,7 +102,7 @@ export const STATUS_FILTERS = [
 
 /** The badge of a file: "DNG RAW", "NEF RAW", "TIFF", "CSV", …; empty where nobody knows yet. */
 export function badge(file) {
-  const format = file.format ?? "";
+  const format = !file.format || file.format === "Unknown" ? "" : file.format;
   if (file.kind === "raw") return format && format !== "RAW" ? `${format} RAW` : "RAW";
   return format || (file.kind && file.kind !== "other" ? file.kind.toUpperCase() : "");
 }

@@ -181,8 +181,9 @@ export function archiveView(app, id) {
           { title: "Name", look: "name", cell: (one) => h("span", { class: "wrap" }, one.name) },
           { title: "Size", num: true, cell: (one) => bytes(one.size) },
           { title: "CRC-32", look: "wide", cell: (one) => h("code", {}, one.crc32) },
-          { title: "", cell: (one) => (one.size && one.size <= 64e6 ? button("", () => member(one), { look: "quiet small icon", glyph: "download", label: `Download ${one.name} alone` }) : null) },
-        ], members.items, (one) => one.n), h("footer", {}, pager({ page: members.page, more: members.more, busy: members.busy, turn: (by) => members.turn(by) }))) : null,
+          { title: "", look: "act", cell: (one) => (one.size && one.size <= 64e6 ? button("", () => member(one), { look: "quiet small icon", glyph: "download", label: `Download ${one.name} alone` }) : null) },
+        ], members.items, (one) => one.n),
+        members.more || members.page ? h("footer", {}, pager({ page: members.page, more: members.more, busy: members.busy, turn: (by) => members.turn(by) })) : null) : null,
         panel("About", {}, h("div", { class: "body" }, facts([
           ["Package", archive.package === "bagit" ? "A bag (BagIt 1.0)" : "Files, METS and a table"],
           ["Missing files", archive.on_missing === "skip" ? "are left out" : "fail it"],

@@ -6,7 +6,7 @@ import { Pages } from "../pages.js";
 import { badge, bones, button, empty, head, pager, picture, select, status, trouble } from "../parts.js";
 import { keepAsking } from "../polling.js";
 import * as router from "../router.js";
-import { fileStatus, KINDS, STATUS_FILTERS } from "../words.js";
+import { badge as badgeWords, fileStatus, KINDS, STATUS_FILTERS } from "../words.js";
 import { h } from "../vdom.js";
 
 const PAGE = 48;
@@ -48,7 +48,7 @@ export function filesView(app, query) {
 
 /** What stands for a file without a picture: its kind, large. */
 export function stand(file) {
-  return h("span", { class: "stand-in" }, icon(GLYPHS[file.kind] ?? "file"), file.format ? h("span", {}, file.format) : null);
+  return h("span", { class: "stand-in" }, icon(GLYPHS[file.kind] ?? "file"), file.kind !== "dicom" && badgeWords(file) ? h("span", {}, badgeWords(file)) : null);
 }
 
 function card(app, file) {

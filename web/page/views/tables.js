@@ -63,7 +63,7 @@ export function tablesView(app, query) {
         { title: "Size", num: true, cell: (file) => bytes(file.size) },
         { title: "Status", look: "verdict", cell: (file) => [status(fileStatus(file.status)), file.failure ? h("small", { class: "row-error" }, failureWords(file.failure)) : null] },
         { title: "Begun", look: "wide", cell: (file) => h("span", { class: "num" }, ago(file.created_at, Date.now())) },
-        { title: "", cell: (file) => (RETRYABLE.has(file.status) ? button("Retry", () => retry(file), { look: "small", glyph: "retry", "aria-label": `Retry ${file.name}` }) : null) },
+        { title: "", look: "act", cell: (file) => (RETRYABLE.has(file.status) ? button("Retry", () => retry(file), { look: "small", glyph: "retry", "aria-label": `Retry ${file.name}` }) : null) },
       ], pages.items, (file) => file.file_id))
       : pages.error ? null
       : empty("table", wanted ? "Nothing like this" : "No data sets yet", wanted ? "No data set has this status." : "Drop one below; its report says how many records it has, and what is wrong with which line."),

@@ -8,9 +8,10 @@ import { batchFigures, batchStatus, failureWords, KINDS, uploadState, uploadWord
 import { h } from "../vdom.js";
 import { declared, dropZone } from "./sending.js";
 
-// A folder of thousands is one line; of loose files so many are shown, those that need a look first.
+// A folder of thousands is one line; of loose files so many are shown, those first in which something happens.
 const ROWS = 60;
-const RANK = { failed: 0, uploading: 1, preparing: 1, assembling: 1, processing: 2, paused: 3, queued: 4, done: 5, cancelled: 6 };
+const RANK = { uploading: 0, preparing: 0, assembling: 0, paused: 0, failed: 1, processing: 2, queued: 3, done: 4, cancelled: 5 };
+const ENDED = new Set(["done", "failed", "cancelled"]);
 
 const leftOf = new WeakMap();
 
@@ -74,8 +75,9 @@ export function uploadsView(app) {
         declaration(form, () => app.redraw()),
         state.problems.length ? unread(state.problems) : null,
         overall(app),
-        uploader.batches.map((batch) => batchRow(app, batch)),
+        uploader.batches.filter((batch) => !ENDED.has(batch.state)).map((batch) => batchRow(batch)),
         loose.length ? queue(app, loose, state) : null,
+        uploader.batches.filter((batch) => ENDED.has(batch.state)).map((batch) => batchRow(batch)),
         state.resumable.length ? unfinished(state.resumable, resume, discard) : null,
       ];
     },
@@ -120,6 +122,7 @@ function overall(app) {
   const ended = progress.files_done + failed;
   const checked = uploader.files.filter((file) => file.state === "processing").length;
   const words = running ? `${counted(running, "file")} in work` : checked ? `All sent, ${counted(checked, "file")} being checked` : failed ? `${counted(failed, "file")} failed` : "All done";
+  const again = uploader.files.some((file) => file.state === "failed" && file.error?.retryable !== false);
   const wait = left(uploader);
   return h("section", { class: "panel overall", "aria-label": "All uploads", key: "overall" },
     h("div", { class: "overall-figures" },
@@ -129,19 +132,17 @@ function overall(app) {
       h("p", { class: "pace num" }, running && progress.speed_bytes_s ? [h("strong", {}, speed(progress.speed_bytes_s)), h("span", { class: "soft" }, wait)] : null),
       h("div", { class: "actions" },
         running ? uploader.paused ? button("Resume all", () => uploader.resume(), { look: "small primary", glyph: "play" }) : button("Pause all", () => uploader.pause(), { look: "small", glyph: "pause" }) : null,
-        failed ? button("Retry failed", () => uploader.retry(), { look: "small", glyph: "retry" }) : null,
+        again ? button("Retry failed", () => uploader.retry(), { look: "small", glyph: "retry" }) : null,
         ended && !running && !checked ? button("Clear", () => uploader.clear(), { look: "small", glyph: "done" }) : null)),
     bar(progress.ratio, { label: "Progress of all uploads", tone: running ? "" : failed ? "bad" : "good" }));
 }
-
-const ENDED = new Set(["done", "failed", "cancelled"]);
 
 /** Buttons of a file or a batch. */
 function controls(subject, name) {
   const list = [];
   if (subject.state === "paused") list.push(button("", () => subject.resume(), { look: "quiet small icon", glyph: "play", label: `Resume ${name}` }));
   else if (["queued", "preparing", "uploading"].includes(subject.state)) list.push(button("", () => subject.pause(), { look: "quiet small icon", glyph: "pause", label: `Pause ${name}` }));
-  if (subject.state === "failed") list.push(button("Retry", () => subject.retry(), { look: "small", glyph: "retry", "aria-label": `Retry ${name}` }));
+  if (subject.state === "failed" && subject.error?.retryable !== false) list.push(button("Retry", () => subject.retry(), { look: "small", glyph: "retry", "aria-label": `Retry ${name}` }));
   if (!ENDED.has(subject.state) && subject.state !== "processing") list.push(button("", () => subject.cancel(), { look: "quiet small icon", glyph: "cancel", label: `Cancel ${name}` }));
   return list;
 }
@@ -150,7 +151,7 @@ function queue(app, files, state) {
   const sorted = [...files].sort((one, other) => RANK[one.state] - RANK[other.state]);
   const shown = sorted.slice(0, state.shown);
   const rest = files.length - shown.length;
-  return panel("Files", { note: counted(files.length, "file") },
+  return panel("Files", { note: counted(files.length, "file"), key: "loose" },
     h("ul", { class: "queue" }, shown.map((file) => fileRow(file))),
     rest > 0 ? h("footer", {}, button(`Show more (${count(rest)})`, () => { state.shown += 200; app.redraw(); }, { look: "small" })) : null);
 }
@@ -164,7 +165,7 @@ function fileRow(file) {
     h("span", { class: "row-icon" }, icon("file")),
     h("div", { class: "row-main" },
       h("div", { class: "row-title" },
-        file.file_id && (file.state === "done" || file.state === "processing") ? h("a", { class: "clip name", href: `#/files/${file.file_id}`, title: file.name }, shortened(file.name)) : h("span", { class: "clip name", title: file.name }, shortened(file.name)),
+        file.file_id && (file.state === "done" || file.state === "processing" || (file.state === "failed" && file.record?.final)) ? h("a", { class: "clip name", href: `#/files/${file.file_id}`, title: file.name }, shortened(file.name)) : h("span", { class: "clip name", title: file.name }, shortened(file.name)),
         file.record ? badge(file.record) : null),
       moving ? bar(file.state === "assembling" ? null : file.progress.ratio, { label: `Progress of ${file.name}`, tone }) : null,
       h("p", { class: "row-facts num" },
@@ -178,7 +179,7 @@ function fileRow(file) {
     h("div", { class: "row-controls" }, controls(file, file.name)));
 }
 
-function batchRow(app, batch) {
+function batchRow(batch) {
   const { progress, record } = batch;
   const failed = batch.files.filter((file) => file.state === "failed");
   const kept = record ? batchFigures(record) : [];
