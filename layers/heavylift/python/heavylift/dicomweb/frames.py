@@ -24,7 +24,7 @@ from heavylift.dicomweb import decoded, delivery, multipart
 from heavylift.dicomweb.decoded import StoredFile, Wish
 from heavylift.dicomweb.delivery import Piece, Stored
 from heavylift.dicomweb.exchange import ANSWER_BYTES_MAX, Answer, MediaRange, Request, covers
-from heavylift.dicomweb.kept import AlreadyMade, Body, still_there
+from heavylift.dicomweb.kept import AlreadyMade, Body, still_there, week
 from heavylift.errors import RequestError
 from heavylift.limits import MIB
 from heavylift.ranges import drive
@@ -321,5 +321,5 @@ def _content_type(form: Form, mark: str) -> str:
 
 def _name(request: Request, instance: Instance, form: Form) -> str:
     """What a body of these frames is called: a digest of the file, the frames and their form."""
-    told = (instance.file_id, request.address, form.content_type, form.in_parts, form.converted, request.frames)
+    told = (instance.file_id, request.address, form.content_type, form.in_parts, request.frames, week())
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]

@@ -8,6 +8,7 @@ deleted with it; a deletion that comes while something is made is noticed after 
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
@@ -28,6 +29,14 @@ PART_BYTES: Final = 8 * MIB  # above S3's least, and little beside what the func
 EDGE: Final = 256  # of a thumbnail where none is asked for
 EDGES: Final = (64, 128, EDGE, 512)  # of those that are kept; other sizes are made for the one who asks
 JPEG: Final = "image/jpeg"
+
+
+def week() -> int:
+    """The present week, as part of a large body's name: what is named today lives longer than any link to it.
+
+    The bucket's rule deletes bodies at the first midnight after seven days; nobody is sent to one of last week.
+    """
+    return int(time.time() // (7 * 86_400))
 
 
 def still_there(tenant: str, instance: Instance) -> bool:

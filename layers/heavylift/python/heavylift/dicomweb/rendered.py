@@ -276,7 +276,7 @@ def _drawn(request: Request, wishes: Sequence[Wish], how: Drawing, *, in_parts: 
     named = [(instance.file_id, number) for instance, number in pictures]
     mark = multipart.boundary(repr(named), how.media_type)
     owner = wishes[0].instance.file_id if len(wishes) == 1 else keys.study_owner(request.tenant, request.study_uid)
-    name = hashlib.sha256(repr((named, how, in_parts, request.base)).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr((named, how, in_parts, request.base, kept.week())).encode()).hexdigest()[:32]
     began = False
 
     def still() -> bool:
