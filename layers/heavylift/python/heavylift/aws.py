@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from heavylift import direct
 from heavylift.errors import TransientError
 
-DIRECT: Final = frozenset({"dicom_ingest"})  # thousands of small calls: there a call's own price counts
+# Thousands of small calls, and the many ranges of large pictures: there a call's own price counts.
+DIRECT: Final = frozenset({"dicom_ingest", "thumbnail"})
 
 # Answers that say "later": throttling, our own races inside S3, and the world's bad days.
 _LATER = frozenset(
