@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from heavylift.dicom.syntaxes import SYNTAXES
 from heavylift_local.openapi.described import Operation, Parameter
 from heavylift_local.openapi.schemas import Schema, text
 
@@ -18,8 +19,11 @@ PATHS: Mapping[str, Schema] = {
 JSON = ("application/dicom+json", "application/json")
 FILES = ("multipart/related", "application/dicom")
 OCTETS = ("multipart/related", "application/octet-stream")
-FRAMES = ("multipart/related", "application/octet-stream", "image/jpeg", "image/jls", "image/jp2", "image/jphc")
-PICTURES = ("image/jpeg", "image/png", "image/gif")
+# Compressed frames come as they are stored.
+FRAMES = tuple(
+    sorted({"multipart/related", "application/octet-stream", *(one.media_type for one in SYNTAXES.values())})
+)
+PICTURES = ("image/jpeg", "image/png", "multipart/related")
 ELSEWHERE = {307: (None, "The body is above 4 MiB: it is an object, and this is a signed link to it.")}
 ACCEPT = Parameter("accept", "Instead of the header.", {"type": "string"})
 MEANS = "PS3.18; docs/dicomweb.md says what of it is supported."
@@ -105,6 +109,8 @@ OPERATIONS: Mapping[str, Operation] = {
         ("GET", f"{_INSTANCE}/metadata", _read("the metadata of an instance", JSON, schema="DicomJson")),
         ("GET", f"{_INSTANCE}/bulkdata/{{place}}", _read("a value that the metadata point at", FRAMES)),
         ("GET", f"{_INSTANCE}/frames/{{frames}}", _read("frames", FRAMES)),
+        ("GET", "/studies/{study}/rendered", _picture("a study as a picture, or as many", _VIEW)),
+        ("GET", f"{_SERIES}/rendered", _picture("a series as a picture, or as many", _VIEW)),
         ("GET", f"{_INSTANCE}/rendered", _picture("an instance as a picture", _VIEW)),
         ("GET", f"{_INSTANCE}/frames/{{frames}}/rendered", _picture("a frame as a picture", _VIEW)),
         ("GET", "/studies/{study}/thumbnail", _picture("a study's thumbnail", ("viewport",))),
