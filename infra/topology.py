@@ -396,7 +396,8 @@ FUNCTIONS = (
         "dicom_ingest",
         memory_mb=512,
         timeout_s=120,
-        layers=("base",),
+        # Of the second layer only pydicom's dictionary of attributes, and only where copies without names are made.
+        layers=("base", "dicom"),
         # Ten files share the reads and writes of their batch, their study and their series.
         source=Source("dicom_ingest", batch_size=10, batch_window_s=1, concurrency_max=20),
         recursive_loop="allow",
