@@ -392,6 +392,36 @@ def test_a_dangerous_preamble_is_not_served(world: World) -> None:
     assert viewer.ask(f"/studies/{STUDY}").parts == [bytes(128) + plain[128:]]
 
 
+@pytest.mark.parametrize("path", [f"/studies/{STUDY}", f"/studies/{STUDY}/metadata", PATH])
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["all", "one"])
+def test_a_body_of_what_is_deleted_meanwhile_is_not_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, path: str, all_of_it: bool
+) -> None:
+    """Nobody else would ever delete it: the call does, and answers that it is gone, or that it must be asked again."""
+    client = sent(world, folder(1, 1, 2))
+    pump(world)
+    for module in (delivery, metadata):
+        monkeypatch.setattr(module, "ANSWER_BYTES_MAX", 100)
+
+    def around(call: Call, run: Any) -> Any:
+        answer = run()
+        if call.arguments.get("Bucket") == DERIVED and call.operation in {"complete_multipart_upload", "put_object"}:
+            world.gate.around = None
+            for n in (1, 2) if all_of_it else (1,):
+                world.call("complete", "DELETE", "/v1/files/{id}", path={"id": client.file_id(n)})
+            world.gate.around = around
+        return answer
+
+    world.gate.around = around
+    reply = Viewer(world).ask(path)
+    world.gate.around = None
+    assert (reply.status, reply.code) in {(404, "not_found"), (503, "not_ready")}
+    pump(world)
+    left = [key for key in world.s3.buckets[DERIVED] if key.startswith(("frames/", "dicom/"))]
+    assert all("metadata" not in key for key in left)
+    assert len(left) == (0 if all_of_it else 1)  # the description of the series as it is now
+
+
 # --- bulk data ---
 
 

@@ -36,18 +36,22 @@ def series_of(request: Request) -> Found:
 
     A series whose count is not settled may turn out to be empty.
     """
+    found = _look(request)
+    if not found.series:
+        raise gone()
+    return found
+
+
+def _look(request: Request) -> Found:
+    study = None
     if request.series_uid is not None:
         one = index.get_series(request.tenant, request.study_uid, request.series_uid)
         series = [one] if one is not None else []
-        study = None
     else:
         study, series = index.read_study(request.tenant, request.study_uid)
-    alive = tuple(one for one in series if one.dirty or one.instances)
-    if not alive:
-        raise gone()
-    return Found(study or Study(request.study_uid), alive)
+    return Found(study or Study(request.study_uid), tuple(one for one in series if one.dirty or one.instances))
 
 
 def unchanged(request: Request, found: Found) -> bool:
-    """Whether no instance has been put or deleted since ``found`` was read: whoever does marks before and after it."""
-    return series_of(request).marks == found.marks
+    """Whether no instance has been deleted since ``found`` was read: whoever does marks before and after it."""
+    return _look(request).marks == found.marks
