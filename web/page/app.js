@@ -162,7 +162,14 @@ export class App {
         sub ? h("div", { class: "who" }, h("strong", { class: "clip" }, tenant ?? ""), h("span", { class: "clip" }, sub)) : null,
         h("div", { class: "settings" },
           button("", () => { nextTheme(); this.redraw(); }, { look: "quiet icon small", glyph: { auto: "auto", light: "sun", dark: "moon" }[theme], label: `${words}: change` }),
-          this.session.development ? null : button("Sign out", () => this.session.signOut(), { look: "quiet small", glyph: "leave" }))));
+          this.session.development ? null : button("Sign out", () => this.#leave(), { look: "quiet small", glyph: "leave" }))));
+  }
+
+  /** Signs out; names of folders and archives are nobody else's business on a shared machine. */
+  #leave() {
+    this.batches.clear();
+    this.archives.clear();
+    this.session.signOut();
   }
 
   #remember(batches) {

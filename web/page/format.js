@@ -68,13 +68,19 @@ export function timeLeft(seconds) {
   return `about ${counted(Math.round(minutes / 1440), "day")} left`;
 }
 
-/** What is shown of the time left: the new words only when they have been asked for twice in a row. */
-export function steady() {
+const HELD_MS = 1_500;
+
+/** What is shown of the time left: new words only when nothing else has been said for a while. `now`: milliseconds. */
+export function steady(now = () => performance.now()) {
   let shown = "";
   let next = "";
+  let since = 0;
   return (words) => {
-    if (words === next || shown === "" || words === "") shown = words;
-    next = words;
+    if (words !== next) {
+      next = words;
+      since = now();
+    }
+    if (shown === "" || words === "" || now() - since >= HELD_MS) shown = words;
     return shown;
   };
 }

@@ -1,5 +1,5 @@
-// Ids of batches and archives that were begun in this browser, for the API has no list of them. No token, no name of a
-// patient: an id, what the person called it, and when; apart for each account.
+// Ids of batches and archives that were begun in this browser, for the API has no list of them: an id, what the folder
+// or the archive is called, and when; apart for each account, and gone with its sign-out. Never a token.
 
 const LIMIT = 50;
 
@@ -29,6 +29,10 @@ export class Remembered {
 
   forget(id) {
     this.#write(this.all().filter((one) => one.id !== id));
+  }
+
+  clear() {
+    this.#write([]);
   }
 
   #write(entries) {

@@ -1,5 +1,6 @@
 // The library: files with their pictures, narrowed by status and kind, page by page; chosen ones become an archive.
 
+import { confirm } from "../dialogs.js";
 import { ago, bytes, counted, shortened } from "../format.js";
 import { icon } from "../icons.js";
 import { Pages } from "../pages.js";
@@ -19,6 +20,24 @@ export function filesView(app, query) {
   const pages = new Pages((more) => app.api.get("/v1/files", { status: wanted, kind, logical_id, limit: PAGE, thumbnail: "true", ...more }), () => app.redraw());
   const narrow = (change) => router.go(["files"], { status: wanted, kind, logical_id, ...change });
   const filtered = wanted || kind || logical_id;
+  let asked = logical_id;
+
+  async function cleanUp() {
+    const words = "Files that failed or were rejected more than a day ago are deleted for good, with what was kept of them.";
+    if (!(await confirm("Clean up?", words, { agree: "Delete them" }))) return;
+    try {
+      let deleted = 0;
+      for (let more = true; more;) {
+        const answer = await app.api.remove("/v1/uploads", { status: "failed", hours_old: 24 });
+        deleted += answer.deleted;
+        more = answer.more;
+      }
+      app.announcer.show(`${counted(deleted, "file")} deleted.`);
+    } catch (error) {
+      app.announcer.show(error.message, { tone: "bad" });
+    }
+    pages.refresh();
+  }
 
   return {
     title: () => "Files",
@@ -30,10 +49,12 @@ export function filesView(app, query) {
       }, signal, () => app.redraw());
     },
     render: () => [
-      head("Files", null, { actions: h("div", { class: "filters" },
+      head("Files", null, { actions: h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); narrow({ logical_id: asked.trim() }); } },
+        h("input", { type: "search", "aria-label": "Document", placeholder: "Document", value: asked, oninput: (event) => { asked = event.target.value; } }),
         select("Kind", [["", "All kinds"], ...KINDS], kind, (value) => narrow({ kind: value })),
         select("Status", [["", "Any status"], ...STATUS_FILTERS], wanted, (value) => narrow({ status: value }))) }),
       logical_id ? h("p", { class: "soft" }, "Document ", h("strong", {}, logical_id), " · ", h("a", { href: router.address(["files"]) }, "all files")) : null,
+      wanted === "failed" && pages.items?.length ? h("div", { class: "actions" }, button("Clean up", cleanUp, { look: "small", glyph: "bin" })) : null,
       trouble(pages.error, () => pages.refresh()),
       pages.items === null && !pages.error ? h("div", { class: "panel" }, bones(6))
       : pages.items?.length ? h("ul", { class: "gallery" }, pages.items.map((file) => card(app, file)))

@@ -7,7 +7,7 @@ import { button } from "../parts.js";
 /** What a form says about files, as the API wants it; empty fields are left out. */
 export function declared(form) {
   const options = {};
-  for (const name of ["kind", "data_type", "description"]) if (form[name]?.trim()) options[name] = form[name].trim();
+  for (const name of ["kind", "data_type", "description", "facility"]) if (form[name]?.trim()) options[name] = form[name].trim();
   if (form.logical_id?.trim()) options.metadata = { logical_id: form.logical_id.trim() };
   if (form.rules?.trim()) {
     try {

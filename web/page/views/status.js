@@ -1,5 +1,6 @@
 // Figures of the tenant, health of the components, and of a local stack its functions and queues.
 
+import { Unreachable } from "../api.js";
 import { ago, bytes, count, speed } from "../format.js";
 import { bones, figures, head, notice, panel, status, table, trouble } from "../parts.js";
 import { keepAsking } from "../polling.js";
@@ -16,7 +17,7 @@ export function statusView(app) {
     const [stats, health, local] = await Promise.all([
       api.get("/v1/stats", {}, signal),
       // Degraded is a 503 with a body that says why.
-      fetch(`${config.api}/v1/health`, { signal }).then((answer) => answer.json()),
+      fetch(`${config.api}/v1/health`, { signal }).then((answer) => answer.json(), () => { throw new Unreachable(); }),
       config.local_state_url ? fetch(config.local_state_url, { signal }).then((answer) => (answer.ok ? answer.json() : null)) : null,
     ]);
     Object.assign(state, { stats, health, local, error: null });

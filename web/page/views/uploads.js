@@ -23,7 +23,7 @@ function left(subject) {
 
 export function uploadsView(app) {
   const { uploader } = app;
-  const form = { kind: "", data_type: "", description: "", logical_id: "", rules: "" };
+  const form = { kind: "", data_type: "", description: "", logical_id: "", facility: "", rules: "" };
   const state = { error: null, problems: [], resumable: [], shown: ROWS };
 
   async function add(what, options = {}) {
@@ -103,7 +103,8 @@ function declaration(form, redraw) {
         h("span", { class: "hint" }, "Held against the bytes")),
       field("logical_id", "Document", "Files of one document belong together"),
       field("data_type", "Data type", "Such as orders or sensor-readings"),
-      field("description", "Description", "For people")),
+      field("description", "Description", "For people"),
+      field("facility", "Facility", "Of a folder: where it comes from")),
     h("label", { class: "field rules" }, h("span", {}, "Rules for tables, JSON and text"),
       h("textarea", { value: form.rules, spellcheck: "false", placeholder: '{"unique_keys": ["id"], "max_errors": 10}', oninput: (event) => { form.rules = event.target.value; redraw(); }, "aria-invalid": wrong ? "true" : null, "aria-describedby": "rules-hint" }),
       h("span", { class: "hint", id: "rules-hint" }, wrong ? `This is no JSON yet: ${wrong}` : "JSON; a schema, keys, limits")));
@@ -211,7 +212,6 @@ function unfinished(list, resume, discard) {
         h("div", { class: "row-title" }, h("span", { class: "clip name" }, shortened(one.name)), one.kind === "batch" ? h("span", { class: "badge" }, counted(one.files, "file")) : null),
         bar(one.size ? one.bytes / one.size : 0, { label: `Sent of ${one.name}`, tone: "quiet" }),
         h("p", { class: "row-facts num" }, `${bytes(one.bytes)} of ${bytes(one.size)} are there · begun ${duration((Date.now() - Date.parse(one.began_at)) / 1000)} ago`)),
-      h("div", { class: "row-status" }),
       h("div", { class: "row-controls" },
         one.has_handle ? button("Go on", () => resume(one), { look: "small primary", glyph: "play", "aria-label": `Go on with ${one.name}` }) : chooser(one, resume),
         button("", () => discard(one), { look: "quiet small icon", glyph: "bin", label: `Discard ${one.name}` }))))));

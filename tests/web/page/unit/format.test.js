@@ -27,9 +27,12 @@ test("the time left goes in steps, larger ones for longer times", () => {
   assert.ok(distinct.size <= 2, "a minute of an estimate of ten shows one or two texts");
 });
 
-test("words that change only once are not shown", () => {
-  const show = format.steady();
-  assert.deepEqual(["a", "b", "a", "b", "b", "c", ""].map(show), ["a", "a", "a", "a", "b", "b", ""]);
+test("words that change for a moment are not shown", () => {
+  let now = 0;
+  const show = format.steady(() => now);
+  const said = [["a", 0], ["b", 100], ["a", 200], ["b", 300], ["b", 1000], ["b", 1800], ["c", 1900], ["", 2000], ["d", 2100]];
+  const shown = said.map(([words, at]) => { now = at; return show(words); });
+  assert.deepEqual(shown, ["a", "a", "a", "a", "a", "b", "b", "", "d"]);
 });
 
 test("times near and far", () => {
