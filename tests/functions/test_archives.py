@@ -577,8 +577,8 @@ def test_killed_at_every_call(worlds: Callable[..., World]) -> None:
     whole = opened(world, reference["archive_id"]).fp
     assert whole is not None
     wanted = job_of(world, reference["archive_id"])
-    for number in range(1, calls, 2):
-        for around in (kill_before(number), kill_after(number)):
+    for number in range(1, calls, 4):
+        for around in (kill_before(number), kill_after(number + 2)):
             for key in derived(world, "archives/"):
                 del world.s3.buckets[DERIVED][key]
             world.clock.advance(10)
