@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,9 +53,10 @@ FILES: dict[str, tuple[Callable[[], bytes], str, str, int, str | None, int | Non
     "a.jpg": (lambda: saved(PICTURE, "JPEG", exif=EXIF), "JPEG", "RGB", 8, "jpeg", 1, True),
     "a.png": (lambda: saved(PICTURE, "PNG", exif=EXIF), "PNG", "RGB", 8, "deflate", 1, True),
     "a.webp": (lambda: saved(PICTURE, "WEBP", exif=EXIF), "WebP", "RGB", 8, "webp", 1, True),
-    "a.gif": (lambda: saved(PICTURE, "GIF"), "GIF", "P", 8, "lzw", None, False),
+    "a.gif": (lambda: saved(PICTURE, "GIF"), "GIF", "P", 8, "lzw", 1, False),
     "a.bmp": (lambda: saved(PICTURE, "BMP"), "BMP", "RGB", 8, "none", 1, False),
     "a.jp2": (lambda: saved(PICTURE, "JPEG2000"), "JP2", "RGB", 8, "jpeg2000", 1, False),
+    "a.jxl": (lambda: imagecodecs.jpegxl_encode(PIXELS, numthreads=1), "JXL", "RGB", 8, "jpeg-xl", 1, False),
     "a.avif": (lambda: saved(PICTURE, "AVIF", exif=EXIF), "AVIF", "RGB", 8, "av1", 1, True),
     "a.heic": (lambda: heic(PICTURE, exif=EXIF), "HEIC", "RGB", 8, "hevc", 1, True),
     "a.tif": (lambda: saved(PICTURE, "TIFF", exif=EXIF), "TIFF", "RGB", 8, "none", 1, True),

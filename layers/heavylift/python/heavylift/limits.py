@@ -138,6 +138,7 @@ TYPES: tuple[TypeRule, ...] = (
     TypeRule("image/gif", "image", ("GIF",), _PICTURE_SIZE_MAX, ("gif",)),
     TypeRule("image/bmp", "image", ("BMP",), _PICTURE_SIZE_MAX, ("bmp",)),
     TypeRule("image/jp2", "image", ("JP2", "J2K"), _PICTURE_SIZE_MAX, ("jp2", "j2k", "jpx")),
+    TypeRule("image/jxl", "image", ("JXL",), _PICTURE_SIZE_MAX, ("jxl",)),
     TypeRule("image/vnd.adobe.photoshop", "image", ("PSD", "PSB"), _PICTURE_SIZE_MAX, ("psd", "psb")),
     TypeRule("application/dicom", "dicom", ("DICOM",), 4 * GIB, ("dcm",)),
     TypeRule("text/csv", "table", ("CSV",), _TABLE_SIZE_MAX, ("csv",)),

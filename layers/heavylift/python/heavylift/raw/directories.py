@@ -195,7 +195,7 @@ def _previews_of(
     if holds_sensor or directory.width == 0 or directory.height == 0:
         return found
     if directory.compression == JPEG_XL:
-        notes.append(f"{name}: a JPEG XL of {directory.width} x {directory.height}, which no decoder here reads")
+        notes.append(f"{name}: a JPEG XL of {directory.width} x {directory.height}, passed over")
         return found
     strips = ifd.entries.get(tags.STRIP_OFFSETS)
     jpeg = directory.compression in (tags.OLD_JPEG, tags.JPEG, LOSSY_JPEG)
