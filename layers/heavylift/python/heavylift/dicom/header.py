@@ -8,40 +8,30 @@ them is jumped over. Facts: PS3.10 7.1 (preamble, file meta information), PS3.5 
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from heavylift.dicom import charsets, syntaxes
-from heavylift.dicom.classify import preamble_kind, stray_kind
+from heavylift.dicom.classify import preamble_kind
 from heavylift.dicom.elements import (
-    ENDLESS,
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
     IMPLICIT_BIG,
     IMPLICIT_LITTLE,
     ITEM,
-    ITEM_END,
-    LONG_VRS,
     SEQUENCE_END,
-    SHORT_VRS,
     UNDEFINED,
     WINDOW_BYTES,
     Encoding,
     PixelElement,
-    Walk,
     Walked,
     walk,
 )
+from heavylift.dicom.start import Start, find_encoding, read_start, truncated, walk_deflated
 from heavylift.dicom.values import PADDING, integer, uid_text, valid_uid
 from heavylift.errors import ContentError
 from heavylift.ranges import Fetch, Range, Reader
 
 RANGES_MAX: Final = 4  # windows after the first: a private block costs one, an undefined sequence of 300 KB five
-INFLATED_BYTES_MAX: Final = 8 << 20  # of a deflated dataset's header
-META_BYTES_MAX: Final = 1 << 20  # file meta information; only private information in it is ever long
 FRAGMENTS_ASKED_MAX: Final = 16  # looked at one by one where the pixel data's end is not at the file's end
 TAIL_BYTES: Final = 512  # where the end of encapsulated pixel data is looked for
 
@@ -195,19 +185,6 @@ class Header:
         return self.encoding.little
 
 
-@dataclass(slots=True)
-class Start:
-    """What stands before the dataset, and the bytes in hand."""
-
-    offset: int  # of the dataset
-    window: bytes
-    base: int
-    preamble: bytes | None
-    transfer_syntax_uid: str
-    media_class_uid: str
-    warnings: set[str]
-
-
 def scan(fetch: Fetch, size_bytes: int, *, to_pixel_data: bool = False) -> Header:
     """``read_header``, run over ``fetch(offset, length)``. Errors as there; those of ``fetch`` pass unchanged."""
     reader = read_header(size_bytes, to_pixel_data=to_pixel_data)
@@ -281,11 +258,11 @@ class Elements:
 def read_elements(size_bytes: int, *, to_pixel_data: bool = False) -> Reader[Elements]:
     """The elements that ``read_header`` judges. ContentError where the file does not even begin as DICOM."""
     head = yield Range(0, min(WINDOW_BYTES, size_bytes))
-    start = yield from _read_start(head, size_bytes)
+    start = yield from read_start(head, size_bytes)
     if start.transfer_syntax_uid == syntaxes.DEFLATED:
-        walked, encoding = yield from _walk_deflated(start, size_bytes)
+        walked, encoding = yield from walk_deflated(start, size_bytes, READ_TAGS)
     else:
-        encoding = yield from _find_encoding(start, size_bytes)
+        encoding = yield from find_encoding(start, size_bytes)
         walked = yield from _walk_plain(start, encoding, size_bytes, to_pixel_data)
     return Elements(start, walked, encoding)
 
@@ -324,238 +301,6 @@ def _native_bytes(walked: Walked, encoding: Encoding) -> int:
     return rows * columns * samples * bits * max(1, frames) // 8
 
 
-def _truncated(message: str, size_bytes: int) -> ContentError:
-    return ContentError("truncated", message, size_bytes=size_bytes)
-
-
-# --- before the dataset -----------------------------------------------------------------------------------------
-
-
-def _read_start(head: bytes, size_bytes: int) -> Reader[Start]:
-    """Preamble and file meta information (always explicit VR little endian; its length element is not trusted)."""
-    start = Start(0, head, 0, None, "", "", set())
-    if head[128:132] == b"DICM":
-        start.preamble, start.offset = head[:128], 132
-    elif head[:4] == b"DICM":
-        start.offset = 4
-        start.warnings.add("preamble_missing")
-    elif _begins_with_element(head):
-        start.warnings.add("preamble_missing")
-    else:
-        stray = stray_kind(head)
-        if stray is not None:
-            raise ContentError("stray", "the file is no DICOM file but something else", stray=stray)
-        raise ContentError("not_dicom", "the file begins with no DICOM prefix and no DICOM element")
-    unpack = EXPLICIT_LITTLE.one
-    first = start.offset
-    while True:
-        p = start.offset - start.base
-        if p + 12 > len(start.window):
-            yield from _bring(start, size_bytes)
-            p = 0
-            if len(start.window) < 8:
-                raise _truncated("the file ends within its file meta information", size_bytes)
-        raw, _, length = unpack(start.window, p)
-        if raw & 0xFFFF != 2:
-            if raw not in _DELIMITERS or start.window[p + 4 : p + 8] != bytes(4):
-                return start
-            start.warnings.add("stray_delimiter")
-            start.offset += 8
-            continue
-        letters = start.window[p + 4 : p + 6]
-        if letters in SHORT_VRS:
-            value = p + 8
-        elif letters in LONG_VRS:
-            if p + 12 > len(start.window):
-                raise _truncated("the file ends within its file meta information", size_bytes)
-            (length,) = EXPLICIT_LITTLE.long_length(start.window, p + 8)
-            value = p + 12
-        else:
-            start.warnings.add("meta_without_vr")
-            (length,) = EXPLICIT_LITTLE.long_length(start.window, p + 4)
-            value = p + 8
-        end = start.base + value + length
-        if end > size_bytes or end - first > META_BYTES_MAX:
-            raise _truncated("an element of the file meta information reaches beyond the file", size_bytes)
-        if raw in _META_TAGS:
-            if value + length > len(start.window):
-                yield from _bring(start, size_bytes)
-                continue
-            text = uid_text(start.window[value : value + length])
-            if raw == _META_TRANSFER_SYNTAX:
-                start.transfer_syntax_uid = text
-            else:
-                start.media_class_uid = text
-        start.offset = end
-
-
-# As read in little endian: (0002,0010) and (0002,0002).
-_META_TRANSFER_SYNTAX: Final = EXPLICIT_LITTLE.raw(0x00020010)
-_DELIMITERS: Final = frozenset({EXPLICIT_LITTLE.raw(ITEM_END), EXPLICIT_LITTLE.raw(SEQUENCE_END)})
-_META_TAGS: Final = frozenset({_META_TRANSFER_SYNTAX, EXPLICIT_LITTLE.raw(0x00020002)})
-
-
-def _bring(start: Start, size_bytes: int) -> Reader[None]:
-    """The window from ``start.offset`` on; it may be empty at the end of the object."""
-    if start.offset < size_bytes and start.base < start.offset:
-        start.window = yield Range(start.offset, min(WINDOW_BYTES, size_bytes - start.offset))
-    elif start.base < start.offset:
-        start.window = b""
-    start.base = start.offset
-
-
-def _begins_with_element(head: bytes) -> bool:
-    """A dataset without preamble: its first element is of group 2 or 8, in either byte order."""
-    if len(head) < 8:
-        return False
-    group, element = _TWO_SHORTS_LITTLE(head)
-    if group in (2, 8) and element < 0x200:
-        return True
-    group, element = _TWO_SHORTS_BIG(head)
-    return bool(group == 8 and element < 0x200)
-
-
-_TWO_SHORTS_LITTLE: Final = struct.Struct("<HH").unpack_from
-_TWO_SHORTS_BIG: Final = struct.Struct(">HH").unpack_from
-
-
-def _find_encoding(start: Start, size_bytes: int) -> Reader[Encoding]:
-    """How the dataset is written: by its transfer syntax, corrected by what its first element looks like."""
-    if start.offset - start.base + 8 > len(start.window):
-        yield from _bring(start, size_bytes)
-    yield from _skip_commands(start, size_bytes)
-    return _encoding_of(start.transfer_syntax_uid, start.window[start.offset - start.base :][:8], start.warnings)
-
-
-def _skip_commands(start: Start, size_bytes: int) -> Reader[None]:
-    """Pass over a command set (group 0, implicit VR), which some systems leave before the dataset."""
-    for _ in range(64):
-        p = start.offset - start.base
-        if p + 8 > len(start.window):
-            yield from _bring(start, size_bytes)
-            p = 0
-        if len(start.window) - p < 8 or start.window[p : p + 2] != b"\0\0":
-            return
-        (length,) = IMPLICIT_LITTLE.long_length(start.window, p + 4)
-        if start.offset + 8 + length > size_bytes:
-            return
-        start.warnings.add("command_set")
-        start.offset += 8 + length
-
-
-def _encoding_of(transfer_syntax_uid: str, first: bytes, warnings: set[str]) -> Encoding:
-    if len(first) < 8:
-        return EXPLICIT_LITTLE
-    explicit_found = all(0x40 < letter < 0x5B for letter in first[4:6])
-    little = transfer_syntax_uid != syntaxes.EXPLICIT_BIG
-    if not transfer_syntax_uid:
-        warnings.add("transfer_syntax_missing")
-        explicit_said = explicit_found
-        little = not (explicit_found and _TWO_SHORTS_LITTLE(first)[0] >= 0x400 > _TWO_SHORTS_BIG(first)[0])
-    else:
-        explicit_said = transfer_syntax_uid != syntaxes.IMPLICIT_LITTLE
-        if little and _TWO_SHORTS_LITTLE(first)[0] == 0x0800 and _TWO_SHORTS_BIG(first)[1] < 0x200:
-            warnings.add("encoding_differs")
-            little = False
-    if explicit_found != explicit_said:
-        warnings.add("encoding_differs")
-    if little:
-        return EXPLICIT_LITTLE if explicit_found else IMPLICIT_LITTLE
-    return EXPLICIT_BIG if explicit_found else IMPLICIT_BIG
-
-
-# --- deflated datasets ------------------------------------------------------------------------------------------
-
-
-def _walk_deflated(start: Start, size_bytes: int) -> Generator[Range, bytes, tuple[Walked, Encoding]]:
-    """Walk a deflated dataset (PS3.5 A.5) as it is inflated, a window at a time and never beyond INFLATED_BYTES_MAX.
-
-    ContentError ``corrupt`` where the stream is broken, ``limit_exceeded`` where the header does not end in time.
-    """
-    flow = _Inflated(start, size_bytes)
-    first = yield from flow.bring(0, WINDOW_BYTES)
-    encoding = _encoding_of(start.transfer_syntax_uid, first[:8], start.warnings)
-    walker: Walk = walk(
-        first, 0, 0, ENDLESS if len(first) == WINDOW_BYTES else len(first), encoding, READ_TAGS, 1 << 20
-    )
-    try:
-        want = next(walker)
-        while True:
-            want = walker.send((yield from flow.bring(want.offset, want.length)))
-    except StopIteration as done:
-        walked: Walked = done.value
-    pixel = walked.pixel
-    if pixel is None:
-        walked.truncated = walked.truncated or flow.cut_short
-    elif pixel.length is not None and (yield from flow.ends_before(pixel.offset + pixel.length)):
-        raise _truncated("the deflated pixel data have no end", size_bytes)
-    return walked, encoding
-
-
-class _Inflated:
-    """The inflated bytes of a dataset, forwards only."""
-
-    def __init__(self, start: Start, size_bytes: int) -> None:
-        self._inflater = zlib.decompressobj(-15)
-        self._input = start.window[start.offset - start.base :]
-        self._next = start.base + len(start.window)
-        self._size = size_bytes
-        self._data = b""
-        self._base = 0
-
-    @property
-    def cut_short(self) -> bool:
-        """The file's bytes are used up, and the stream has not ended."""
-        return not self._inflater.eof and not self._input and self._next >= self._size
-
-    def ends_before(self, end: int) -> Generator[Range, bytes, bool]:
-        """Whether the inflated bytes are fewer than ``end``; looked at only where that takes no further range."""
-        if self._next < self._size or end > INFLATED_BYTES_MAX:
-            return False
-        reached = self._base + len(self._data)
-        while reached < end:
-            piece = yield from self._more()
-            if not piece:
-                return True
-            reached += len(piece)
-        return False
-
-    def bring(self, offset: int, length: int) -> Generator[Range, bytes, bytes]:
-        """``length`` inflated bytes from ``offset``, fewer where the stream ends."""
-        while self._base + len(self._data) < offset + length:
-            if offset + length > INFLATED_BYTES_MAX + WINDOW_BYTES:
-                raise ContentError(
-                    "limit_exceeded",
-                    f"the header lies beyond {INFLATED_BYTES_MAX} inflated bytes",
-                    limit_bytes=INFLATED_BYTES_MAX,
-                )
-            piece = yield from self._more()
-            if not piece:
-                break
-            keep = max(0, offset - self._base)
-            self._base += min(keep, len(self._data) + len(piece))
-            self._data = (self._data + piece)[keep:]
-        return self._data[max(0, offset - self._base) :][:length]
-
-    def _more(self) -> Generator[Range, bytes, bytes]:
-        """The next inflated bytes, at most a window of them; b"" at the end of the stream, or of the file."""
-        while not self._inflater.eof:
-            if not self._input:
-                if self._next >= self._size:
-                    return b""
-                length = min(WINDOW_BYTES, self._size - self._next)
-                self._input = yield Range(self._next, length)
-                self._next += length
-            try:
-                piece = self._inflater.decompress(self._input, WINDOW_BYTES)
-            except zlib.error:
-                raise ContentError("corrupt", "the deflated dataset is broken") from None
-            self._input = self._inflater.unconsumed_tail
-            if piece:
-                return piece
-        return b""
-
-
 # --- after the walk ---------------------------------------------------------------------------------------------
 
 _UIDS: Final[dict[int, str]] = {
@@ -575,7 +320,7 @@ def _number(value: bytes, little: bool) -> int | None:
 def _check(walked: Walked, size_bytes: int) -> tuple[str, str, str, str]:
     """The four UIDs. ContentError where one is missing or no UID, or where the file ends within its header."""
     if walked.truncated:
-        raise _truncated("the file ends within its header", size_bytes)
+        raise truncated("the file ends within its header", size_bytes)
     uids = []
     for tag, name in _UIDS.items():
         uid = uid_text(walked.values.get(tag, b""))
@@ -677,7 +422,7 @@ def _prove_end(walked: Walked, pixel: PixelElement, encoding: Encoding, size_byt
             if at == size_bytes:
                 return {"delimiter_missing"}
             if asked == FRAGMENTS_ASKED_MAX or at + 8 > size_bytes:
-                raise _truncated("the encapsulated pixel data have no end", size_bytes)
+                raise truncated("the encapsulated pixel data have no end", size_bytes)
             asked += 1
             item = yield Range(at, 8)
         raw, length = order.two(item)
