@@ -154,7 +154,11 @@ class Bench:
         while not self.browser.get(ready):
             time.sleep(0.05)
         folder = source.is_dir()
-        self.browser.pick("#folder" if folder and name == OURS else "input", source)
+        chosen = "#folder" if folder and name == OURS else "input"
+        self.browser.pick(chosen, source)
+        wanted = sum(1 for _ in source.iterdir()) if folder else 1
+        while self.browser.get(f"document.querySelector('{chosen}').files.length") != wanted:
+            time.sleep(0.05)
         calls = self.calls()
         with watched(self.profile) as watch:
             result = self.upload(name, folder)
@@ -162,9 +166,9 @@ class Bench:
         if result["bad"]:
             raise SystemExit(f"{name}: {result['bad'][:5]}")
         stored = self.stored()
-        wanted = sum(one.stat().st_size for one in ([source] if source.is_file() else source.iterdir()))
-        if stored != wanted:
-            raise SystemExit(f"{name}: {stored} bytes are at S3, {wanted} were sent")
+        size = sum(one.stat().st_size for one in ([source] if source.is_file() else source.iterdir()))
+        if stored != size:
+            raise SystemExit(f"{name}: {stored} bytes are at S3, {size} were sent")
         long_tasks = [ms for ms in result["long_tasks"] if ms > 50]
         return {
             "seconds": round(result["seconds"], 2),

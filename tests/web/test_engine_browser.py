@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from heavylift_local.testing import RunningStack, running_stack
 from tests.web.chromium import Browser, chromium
@@ -57,6 +59,12 @@ class Page:
         given = {"api": self.stack.api, "token": self.stack.token(), "max_part_size": 5 * MIB, **options}
         self.browser.run(BEGIN, given)
 
+    def pick(self, selector: str, *paths: Path, count: int | None = None) -> None:
+        """Choose files; a folder is listed by the browser after it was chosen."""
+        self.browser.pick(selector, *paths)
+        wanted = len(paths) if count is None else count
+        wait(lambda: self.browser.get(f"document.querySelector('{selector}').files.length") == wanted, "not chosen")
+
     def send(self, which: str, seconds: float = 60, **said: Any) -> dict[str, Any]:
         """What was picked, sent to its end: {"files", "batch"}."""
         result: dict[str, Any] = self.browser.run(SEND, which, said, seconds=seconds)
@@ -70,6 +78,19 @@ class Page:
         """The first file that was added, as it is now."""
         told: dict[str, Any] = self.browser.get("page.tell(added.files[0])")
         return told
+
+    def received(self) -> int:
+        """Bytes of the first file that S3 has, by parts."""
+        upload_id = self.one()["upload_id"]
+        if upload_id is None:
+            return 0
+        return int(self.stack.request("GET", f"/v1/uploads/{upload_id}")["bytes_received"])
+
+    def noted(self) -> int:
+        """How many uploads a later page would be shown."""
+        given = {"api": self.stack.api, "token": self.stack.token()}
+        count: int = self.browser.run("const [given, done] = arguments; page.noted(given).then(done);", given)
+        return count
 
     def offline(self, off: bool) -> None:
         self.browser.cdp("Network.enable")
@@ -130,6 +151,22 @@ def part_puts(stack: RunningStack) -> int:
     return int(stack.counters().get("client", {}).get("s3.UploadPart", {}).get("requests", 0))
 
 
+def left_in_staging(stack: RunningStack, upload_id: str) -> list[str]:
+    """Keys of objects and open multipart uploads that are an upload's."""
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=stack.s3,
+        region_name=str(stack.ready["region"]),
+        aws_access_key_id=str(stack.ready["s3_access_key"]),
+        aws_secret_access_key=str(stack.ready["s3_secret_key"]),
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+    bucket = str(stack.ready["buckets"]["staging"])
+    found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+    found += s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return [one["Key"] for one in found if upload_id in one["Key"]]
+
+
 @pytest.fixture(scope="module")
 def hosts() -> dict[str, str]:
     return {}
@@ -163,7 +200,7 @@ def test_files_of_both_sizes_arrive_with_every_byte_proven(page: Page, tmp_path:
     """One PUT and parts, while S3 refuses one request in ten; progress never goes back; nothing breaks the policy."""
     paths = [written(tmp_path / "small.bin", 70_000), written(tmp_path / "large.bin", 21 * MIB + 7, 2)]
     page.begin()
-    page.browser.pick("#files", *paths)
+    page.pick("#files", *paths)
     refused = [0.1, 503, "SlowDown"]
     page.stack.faults({"s3": {"errors": {"UploadPart": refused, "PutObject": refused}}})
     try:
@@ -189,7 +226,7 @@ def test_a_folder_is_a_batch_of_forms_with_digests(page: Page, tmp_path: Path) -
     paths = [written(root / f"{n % 3}" / f"né {n}.bin", 1_000 * n, n + 1) for n in range(8)]
     paths.append(written(root / "big.bin", 17 * MIB, 3))
     page.begin()
-    page.browser.pick("#folder", root)
+    page.pick("#folder", root, count=len(paths))
     forms = page.stack.counters().get("client", {}).get("s3.PostObject", {}).get("requests", 0)
     result = page.send("folder")
     batch = page.stack.request("GET", f"/v1/batches/{result['batch']['batch_id']}")
@@ -209,23 +246,23 @@ def test_a_page_that_was_closed_goes_on_with_the_missing_parts(page: Page, tmp_p
     """The browser remembers; a wrong file is noticed; the right one sends only what is missing, offline for a while."""
     path = written(tmp_path / "again.bin", 36 * MIB + 1, 5)
     page.begin()
-    page.browser.pick("#files", path)
+    page.pick("#files", path)
     page.stack.faults({"s3": {"latency_ms": 300}})
     page.start("files")
-    wait(lambda: page.one()["progress"]["bytes"] >= 12 * MIB, "no parts arrive")
+    wait(lambda: page.received() >= 5 * MIB, "no parts arrive")
     page.browser.open("about:blank")
     page.stack.faults({})
     page.begin()
     (kept,) = page.browser.run(KEPT)
     assert (kept["kind"], kept["name"], kept["size"], kept["has_handle"]) == ("file", path.name, 36 * MIB + 1, False)
 
-    page.browser.pick("#files", written(tmp_path / "wrong" / "again.bin", 36 * MIB + 1, 6))
+    page.pick("#files", written(tmp_path / "wrong" / "again.bin", 36 * MIB + 1, 6))
     assert page.browser.run(RESUME) == "wrong_file"
 
     page.browser.open(page.origin)  # a choice that is made again replaces the old one
     page.begin()
     before = part_puts(page.stack)
-    page.browser.pick("#files", path)
+    page.pick("#files", path)
     page.stack.faults({"s3": {"latency_ms": 1_500}})
     page.start("files")
     wait(lambda: part_puts(page.stack) > before, "it does not go on")
@@ -246,7 +283,7 @@ def test_two_tabs_with_one_file_and_a_cancel(page: Page, tmp_path: Path) -> None
     cancelled leaves nothing in S3."""
     path = written(tmp_path / "tabs.bin", 31 * MIB, 7)
     page.begin()
-    page.browser.pick("#files", path)
+    page.pick("#files", path)
     page.stack.faults({"s3": {"latency_ms": 300}})
     before = part_puts(page.stack)
     page.start("files")
@@ -265,7 +302,7 @@ def test_two_tabs_with_one_file_and_a_cancel(page: Page, tmp_path: Path) -> None
     """
     given = {"api": page.stack.api, "token": page.stack.token(), "max_part_size": 5 * MIB}
     page.browser.run(second, given)
-    wait(lambda: page.one()["progress"]["bytes"] >= 10 * MIB, "no parts arrive")
+    wait(lambda: page.received() >= 5 * MIB, "no parts arrive")
     page.browser.get("uploader.close()")
     page.stack.faults({})
     told = page.browser.run("const [done] = arguments; second.finished.then((one) => done(page.tell(one)));")
@@ -276,15 +313,16 @@ def test_two_tabs_with_one_file_and_a_cancel(page: Page, tmp_path: Path) -> None
     page.browser.get("other.close()")
 
     page.begin()
-    page.browser.pick("#files", path)
+    page.pick("#files", path)
     page.stack.faults({"s3": {"latency_ms": 300}})
     page.start("files")
-    wait(lambda: page.one()["progress"]["bytes"] >= 5 * MIB, "no parts arrive")
+    wait(lambda: page.received() >= 5 * MIB, "no parts arrive")
     upload_id = page.one()["upload_id"]
     page.browser.run("const [done] = arguments; uploader.cancel().then(done);")
     page.stack.faults({})
     assert page.stack.request("GET", f"/v1/uploads/{upload_id}")["status"] == "cancelled"
     assert page.stack.request("GET", "/v1/uploads?status=uploading")["items"] == []
+    assert left_in_staging(page.stack, upload_id) == []
     assert page.browser.run(KEPT) == []
 
 
@@ -304,6 +342,55 @@ def test_a_drop_is_read_in_its_own_turn(page: Page) -> None:
     assert [(told["name"], told["state"]) for told in result["files"]] == [("a.txt", "done"), ("b.txt", "done")], result
     marks = "const [done] = arguments; page.fingerprintOf(new Blob([])).then(done);"
     assert page.browser.run(marks) == "v1:" + hashlib.sha256(bytes(8)).hexdigest()
+
+
+def test_kept_handles_need_no_choice(page: Page) -> None:
+    """A file and a folder that were given as handles go on after a reload by themselves, without being chosen again."""
+    page.begin(follow=False)
+    write = """
+    const [done] = arguments;
+    const piece = (seed) => new Uint8Array(1024 * 1024).map((_, i) => (i * seed) >> 8);
+    const put = async (folder, name, mib, seed) => {
+      const handle = await folder.getFileHandle(name, { create: true });
+      const out = await handle.createWritable();
+      for (let i = 0; i < mib; i += 1) await out.write(piece(seed + i));
+      await out.close();
+      return handle;
+    };
+    (async () => {
+      const root = await navigator.storage.getDirectory();
+      const folder = await root.getDirectoryHandle("kept", { create: true });
+      const inner = await folder.getDirectoryHandle("inner", { create: true });
+      for (let i = 0; i < 6; i += 1) await put(i % 2 ? folder : inner, `${i}.bin`, 1, i + 1);
+      await uploader.add(await put(root, "alone.bin", 17, 40));
+      window.added = await uploader.add(folder);
+      done(window.added.files.map((one) => one.relative_path).sort());
+    })().catch((error) => done(String(error)));
+    """
+    page.stack.faults({"s3": {"latency_ms": 2_000}})
+    paths = page.browser.run(write)
+    assert paths == ["1.bin", "3.bin", "5.bin", "inner/0.bin", "inner/2.bin", "inner/4.bin"]
+    wait(lambda: page.noted() == 2, "nothing is noted")
+    page.browser.open("about:blank")
+    page.stack.faults({})
+    page.begin(follow=False)
+    kept = page.browser.run(KEPT)
+    assert sorted((one["kind"], one["name"], one["files"], one["has_handle"]) for one in kept) == [
+        ("batch", "kept", 6, True),
+        ("file", "alone.bin", 1, True),
+    ]
+    go_on = """
+    const [done] = arguments;
+    (async () => {
+      const all = [];
+      for (const one of await uploader.resumable()) all.push(await one.resume());
+      for (const { files, batch } of all) await (batch ?? files[0]).finished;
+      done(all.map(({ files, batch }) => batch ?? files[0]).map((one) => [one.state, one.batch_id ?? one.upload_id]));
+    })().catch((error) => done([[String(error)]]));
+    """
+    ended = page.browser.run(go_on)
+    assert sorted(ended) == sorted(["done", one["id"]] for one in kept)
+    assert page.browser.run(KEPT) == []
 
 
 def resident_bytes(profile: Path) -> int:
@@ -338,7 +425,7 @@ def test_two_gibibytes_and_two_thousand_files(origin: str, stack: RunningStack, 
         page = Page(origin, one, stack)
         large = written(tmp_path / "large.bin", 2048 * MIB, 11)
         page.begin(max_part_size=None)
-        page.browser.pick("#files", large)
+        page.pick("#files", large)
         before = peak = resident_bytes(profile)
         page.start("files")
         deadline = time.monotonic() + 3_600
@@ -355,7 +442,7 @@ def test_two_gibibytes_and_two_thousand_files(origin: str, stack: RunningStack, 
         root = tmp_path / "many"
         paths = [written(root / f"{n % 50}" / f"{n}.bin", 100_000 + n, n) for n in range(2_000)]
         page.begin()
-        page.browser.pick("#folder", root)
+        page.pick("#folder", root, count=len(paths))
         page.browser.get("page.tasks.length = 0")
         result = page.send("folder", seconds=3_600)
         tasks = page.browser.get("page.tasks")
@@ -383,15 +470,15 @@ def test_a_bad_day(origin: str, tmp_path: Path, hosts: dict[str, str]) -> None:
         with chromium(tmp_path / "first") as one:
             page = Page(origin, one, stack)
             page.begin(max_part_size=16 * MIB)
-            page.browser.pick("#files", path)
+            page.pick("#files", path)
             stack.faults({"s3": {"errors": errors, "latency_ms": 200}})
             page.start("files")
-            wait(lambda: page.one()["progress"]["bytes"] >= 128 * MIB, "no parts arrive", 600)
+            wait(lambda: page.received() >= 128 * MIB, "no parts arrive", 600)
             upload_id = page.one()["upload_id"]
         with chromium(tmp_path / "second") as two:
             page = Page(origin, two, stack)
             page.begin(max_part_size=16 * MIB)
-            page.browser.pick("#files", path)
+            page.pick("#files", path)
             page.start("files")
             wait(lambda: page.one()["progress"]["bytes"] >= 256 * MIB, "it does not go on", 600)
             page.offline(True)
@@ -401,7 +488,7 @@ def test_a_bad_day(origin: str, tmp_path: Path, hosts: dict[str, str]) -> None:
             assert (told["state"], told["upload_id"]) == ("done", upload_id), told
             assert told["bytes_resumed"] >= 64 * MIB
             page.begin()
-            page.browser.pick("#folder", root)
+            page.pick("#folder", root, count=len(small))
             result = page.send("folder", seconds=1_800)
             assert result["batch"]["state"] == "done", result["batch"]
         stack.faults({})

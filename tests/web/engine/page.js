@@ -28,6 +28,13 @@ window.page = {
     Object.assign(window, { uploader, seen });
     return uploader;
   },
+  /** How many uploads another page of this browser would be shown now. */
+  async noted(options) {
+    const other = createUploader(options);
+    const kept = await other.resumable();
+    other.close();
+    return kept.length;
+  },
   /** What was chosen, added and waited for. */
   async add(which, options) {
     const added = await window.uploader.add((which === "folder" ? folder : files).files, options);
