@@ -44,6 +44,8 @@ window.page = {
   async ended({ files: all, batch }) {
     if (batch) await batch.finished;
     else await Promise.all(all.map((one) => one.finished));
-    return { files: all.map(told), batch: batch && { state: batch.state, error: batch.error, batch_id: batch.batch_id, progress: batch.progress } };
+    await new Promise((resolve) => setTimeout(resolve, 200)); // the last tasks are told of late
+    const long_tasks = tasks.filter((ms) => ms > 50); // before the answer to the test is made, which is one itself
+    return { long_tasks, files: all.map(told), batch: batch && { state: batch.state, error: batch.error, batch_id: batch.batch_id, progress: batch.progress } };
   },
 };
