@@ -212,7 +212,7 @@ class _Handler(Exchange):
             return {}
         return {
             "access-control-allow-origin": "*" if "*" in allowed else origin,
-            "access-control-expose-headers": "location,retry-after",
+            "access-control-expose-headers": "location,retry-after,warning",
             "vary": "Origin",
         }
 
@@ -221,7 +221,7 @@ class _Handler(Exchange):
         if headers:
             headers |= {
                 "access-control-allow-methods": "GET,POST,PUT,DELETE",
-                "access-control-allow-headers": "authorization,content-type,idempotency-key",
+                "access-control-allow-headers": "authorization,content-type,idempotency-key,accept",
                 "access-control-max-age": "600",
             }
         self.reply(204, headers=headers)
