@@ -181,12 +181,22 @@ def fenced(current: FileRecord, record: FileRecord, event: Event | None, by: str
 
 
 def next_slice(message: queue.Message, record: FileRecord, done: int) -> queue.Continuation:
-    """The message that goes on after a slice that ended with ``done`` units of the work behind it. Pure.
+    """The message that goes on with a file after a slice that ended with ``done`` units of the work behind it. Pure.
+
+    HeavyliftError ``no_progress``.
+    """
+    return following(message, "continue", record.tenant, record.file_id, record.attempt, done)
+
+
+def following(
+    message: queue.Message, do: str, tenant: str, owner_id: str, attempt: int, done: int, **kept: Any
+) -> queue.Continuation:
+    """The message that follows ``message`` when ``done`` units of its work are behind it; its checkpoint has ``kept``.
 
     HeavyliftError ``no_progress``: over the hop limit, or twice in a row no further than before. Lambda's own guard
     against functions that call themselves is off for these functions; this one stands in its place.
     """
-    before = message if isinstance(message, queue.Continuation) else queue.Continuation("continue", "", "", 0)
+    before = message if isinstance(message, queue.Continuation) else queue.Continuation(do, "", "", 0)
     checkpoint = before.checkpoint or {}
     stalls = 0 if done > int(checkpoint.get("done", 0)) else int(checkpoint.get("stalls", 0)) + 1
     hop = before.hop + 1
@@ -194,15 +204,8 @@ def next_slice(message: queue.Message, record: FileRecord, done: int) -> queue.C
         raise HeavyliftError(
             "no_progress", f"The work stood still: {done} units done after {hop - 1} continuations.", hop=hop, done=done
         )
-    return queue.Continuation(
-        "continue",
-        record.tenant,
-        record.file_id,
-        record.attempt,
-        hop,
-        before.hop_limit,
-        {"done": done, "stalls": stalls},
-    )
+    checkpoint = {"done": done, "stalls": stalls, **kept}
+    return queue.Continuation(do, tenant, owner_id, attempt, hop, before.hop_limit, checkpoint)
 
 
 def hand_on(record: FileRecord, stage: Stage, message: queue.Message, done: int) -> FileRecord:

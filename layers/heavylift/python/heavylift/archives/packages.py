@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -147,11 +147,31 @@ def make(
     learnt = _learn(entries, naming)
     title = names.label(label or learnt.documents.only or "files")
     made = _List(kind)
-    if bag:
-        _bag(made, naming, learnt, entries, missing, title, store_bucket, open_sink)
-    else:
-        _plain(made, naming, learnt, entries, missing, title, store_bucket, open_sink)
+    making = _Making(made, naming, learnt, entries, missing, title, store_bucket, open_sink)
+    (_bag if bag else _plain)(making)
     return Package(made.members, title, learnt.count, made.bytes_total, made.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What both kinds of package are made of."""
+
+    made: _List
+    naming: names.Names
+    learnt: _Learnt
+    entries: Iterable[Entry]
+    missing: Sequence[Missing]
+    title: str
+    store_bucket: str
+    open_sink: OpenSink
+
+    def files(self, papers: _Papers, folder: str, below: str) -> Iterator[tuple[Entry, str]]:
+        """Each file as a member and in the papers; with its path in the package, which is ``below`` its folder."""
+        for n, entry in enumerate(self.entries):
+            path = below + self.naming.archived(entry.path)
+            yield entry, path
+            self.made.add(_member(entry, folder + path, self.store_bucket), _identity(entry))
+            papers.add(n, entry, folder + path, path)
 
 
 class _Papers:
@@ -193,51 +213,29 @@ class _Papers:
         return self._mets.close(), self._table.close(), report
 
 
-def _plain(
-    made: _List,
-    naming: names.Names,
-    learnt: _Learnt,
-    entries: Iterable[Entry],
-    missing: Sequence[Missing],
-    title: str,
-    store_bucket: str,
-    open_sink: OpenSink,
-) -> None:
+def _plain(making: _Making) -> None:
+    made, title = making.made, making.title
     # Ours are named first: a file of the same name yields.
-    ours = [naming.archived(f"{title}_{name}") for name in ("mets.xml", "metadata.csv", "missing.csv")]
-    papers = _Papers(title, learnt, missing, open_sink)
-    for n, entry in enumerate(entries):
-        archived = naming.archived(entry.path)
-        made.add(_member(entry, archived, store_bucket), _identity(entry))
-        papers.add(n, entry, archived, archived)
+    ours = [making.naming.archived(f"{title}_{name}") for name in ("mets.xml", "metadata.csv", "missing.csv")]
+    papers = _Papers(title, making.learnt, making.missing, making.open_sink)
+    for _ in making.files(papers, "", ""):
+        pass
     for name, kept in zip(ours, papers.close(lambda n: made.members.name(n).decode()), strict=True):
         if kept is not None:
-            made.made(name, kept, int(learnt.newest))
+            made.made(name, kept, int(making.learnt.newest))
 
 
-def _bag(
-    made: _List,
-    naming: names.Names,
-    learnt: _Learnt,
-    entries: Iterable[Entry],
-    missing: Sequence[Missing],
-    title: str,
-    store_bucket: str,
-    open_sink: OpenSink,
-) -> None:
+def _bag(making: _Making) -> None:
     """Nothing of ours is where files are, so no name of theirs is taken."""
-    papers = _Papers(title, learnt, missing, open_sink)
+    made, title, learnt, open_sink = making.made, making.title, making.learnt, making.open_sink
+    papers = _Papers(title, learnt, making.missing, open_sink)
     manifest, info = open_sink("manifest"), open_sink("info")
     info.write(bagit.info_head(title, learnt.newest, learnt.payload_bytes, learnt.count))
-    if missing:
-        info.write(bagit.info_missing(len(missing)))
-    for n, entry in enumerate(entries):
-        path = bagit.PAYLOAD + naming.archived(entry.path)
-        archived = f"{title}/{path}"
+    if making.missing:
+        info.write(bagit.info_missing(len(making.missing)))
+    for entry, path in making.files(papers, f"{title}/", bagit.PAYLOAD):
         if entry.sha256 is None:
             raise ContentError("no_sha256", f"Nobody knows the SHA-256 of {entry.path}.", file_id=entry.file_id)
-        made.add(_member(entry, archived, store_bucket), _identity(entry))
-        papers.add(n, entry, archived, path)
         manifest.write(bagit.manifest_line(entry.sha256, path))
         if not entry.sha256_proven:
             info.write(bagit.info_declared(path))

@@ -35,7 +35,7 @@ from heavylift.records import lease_seconds
 from heavylift.s3 import Traffic
 from heavylift.settings import settings
 from heavylift.telemetry import count, logger, memory_peak_bytes
-from heavylift.work import STALLS_MAX, Claim, LeaseLost, failure_of, look_again_s
+from heavylift.work import Claim, LeaseLost, failure_of, following, look_again_s
 
 STAGE = store.STAGE
 # What a member's end is called in the job's failure, and whether ``on_missing: skip`` does without the member.
@@ -189,29 +189,20 @@ def _checkpoint(message: queue.Message) -> Mapping[str, Any]:
 
 def _following(message: queue.Message, job: ArchiveJob, do: str, done: int, **kept: Any) -> queue.Continuation:
     """The message that goes on behind ``done`` units of work. HeavyliftError ``no_progress`` as for files."""
-    before = message if isinstance(message, queue.Continuation) else queue.Continuation(do, "", "", 0)
-    checkpoint, hop = _checkpoint(message), before.hop + 1
-    stalls = 0 if done > int(checkpoint.get("done", 0)) else int(checkpoint.get("stalls", 0)) + 1
-    if stalls >= STALLS_MAX or hop > before.hop_limit:
-        raise HeavyliftError(
-            "no_progress", f"The work stood still: {done} units done after {hop - 1} continuations.", hop=hop, done=done
-        )
     kept = {name: value for name, value in kept.items() if value is not None}
-    return queue.Continuation(
-        do, job.tenant, job.archive_id, job.attempt, hop, before.hop_limit, {"done": done, "stalls": stalls, **kept}
-    )
+    return following(message, do, job.tenant, job.archive_id, job.attempt, done, **kept)
 
 
 def _hand_on(job: ArchiveJob, message: queue.Message, done: int, share: int | None = None) -> None:
     """End a slice: the lease is free in the same write as the checkpoint, then the continuation is sent."""
     try:
-        following = _following(message, job, "continue", done, share=share)
+        continuation = _following(message, job, "continue", done, share=share)
     except HeavyliftError as error:
         failure = _failure(error)
         ends.settle(store.write(job, lambda current, now: jobs.failed(current, failure, now)))
         return
     store.write(job, lambda current, now: jobs.released(current, now, done, look_again_s(STAGE)))
-    queue.send(STAGE, following)
+    queue.send(STAGE, continuation)
 
 
 # --- whoever helps ---
