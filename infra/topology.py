@@ -65,6 +65,8 @@ DICOMWEB_READS = (
     f"{_INSTANCE}/metadata",
     f"{_INSTANCE}/bulkdata/{{place}}",
     f"{_INSTANCE}/frames/{{frames}}",
+    "/studies/{study}/rendered",
+    f"{_SERIES}/rendered",
     f"{_INSTANCE}/rendered",
     f"{_INSTANCE}/frames/{{frames}}/rendered",
     "/studies/{study}/thumbnail",
@@ -340,8 +342,8 @@ FUNCTIONS = (
                 ("s3:GetObject",),
                 ("store/files/*", "store/dicom/*", "derived/thumbnails/*", "derived/reports/*", "derived/manifests/*"),
             ),
-            # An archive, its index, and what a link to it may read.
-            Allow(("s3:GetObject",), ("derived/archives/*",)),
+            # An archive, its index, and what a link to it may read; thumbnails of series.
+            Allow(("s3:GetObject",), ("derived/archives/*", "derived/dicom/*")),
             _RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),

@@ -137,6 +137,13 @@ def live(world: World) -> None:
     one = f"{study}/series/{ROOT}.5.1/instances/{ROOT}.5.1.1"
     for path in ("", "/frames/1", "/rendered", "/thumbnail"):
         assert viewer.ask(one + path).status == 200, path
+    # The batch's list names the thumbnail of a series, once somebody has asked for it.
+    client = dicom_double.sent(world, {1: ("a", dicom(6, 1, 1))})
+    dicom_double.pump(world)
+    assert "thumbnails" not in client.studies()[f"{ROOT}.6"]
+    assert viewer.ask(f"/studies/{ROOT}.6/thumbnail").status == 200
+    (picture,) = client.studies()[f"{ROOT}.6"]["thumbnails"]
+    assert picture["series_uid"] == f"{ROOT}.6.1"
     # A body that is an object: begun and given up because a file goes; begun and gone on with.
     small = {"ANSWER_BYTES_MAX": 40, "S3_PART_SIZE_MIN": 5, "HAND_TARGET": 100, "COPY_TARGET": 200}
     with patch.multiple(delivery, **small), patch.object(metadata, "ANSWER_BYTES_MAX", 40):

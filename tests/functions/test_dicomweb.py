@@ -511,7 +511,7 @@ def test_accept_is_read_with_care(world: World, accept: str) -> None:
 
 PATHS = [
     "", "/series", "/instances", "/metadata", "/thumbnail", f"/series/{SERIES}", f"/series/{SERIES}/instances",
-    f"/series/{SERIES}/metadata", f"/series/{SERIES}/thumbnail",
+    f"/series/{SERIES}/metadata", f"/series/{SERIES}/thumbnail", "/rendered", f"/series/{SERIES}/rendered",
     *(f"/series/{SERIES}/instances/{INSTANCE}{rest}" for rest in (
         "", "/metadata", "/bulkdata/pixeldata", "/bulkdata/0-10-OB", "/frames/1", "/rendered", "/frames/1/rendered",
         "/thumbnail", "/frames/1/thumbnail",

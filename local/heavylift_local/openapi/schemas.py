@@ -593,6 +593,9 @@ def answers() -> dict[str, Schema]:
                 **{name: text() for name in ("study_date", "description", "accession_number")},
                 **{name: text() for name in ("patient_id", "patient_name")},
                 "bytes": count("Once they are counted."),
+                "thumbnails": array(
+                    objects("Of a series, once somebody has asked for it.", {"series_uid": text(), "url": text()})
+                ),
             },
         ),
         "Studies": _list_of("Study"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from heavylift.batches import marks, model
@@ -135,9 +135,14 @@ def problem_view(member: Mapping[str, Any]) -> dict[str, Any]:
     return {"code": str(member["verdict"]), "message": f"The file is {member['verdict']}.", **shown}
 
 
-def study_view(found: StudyView) -> dict[str, Any]:
-    """A study of a batch; all its instances count, also those of other batches."""
+def study_view(found: StudyView, sign: Callable[[str], str]) -> dict[str, Any]:
+    """A study of a batch; all its instances count, also those of other batches.
+
+    ``sign``: the link to a thumbnail's key. Only those are named that somebody has asked for and that still stand for
+    their series.
+    """
     study = found.study
+    pictures = [(one.series_uid, one.shown_thumbnail) for one in found.series if one.shown_thumbnail]
     shown = {
         "study_uid": study.study_uid,
         "study_date": study.study_date or None,
@@ -149,6 +154,7 @@ def study_view(found: StudyView) -> dict[str, Any]:
         "series": len(found.series),
         "instances": found.instances,
         "bytes": sum(one.bytes for one in found.series) if not any(one.dirty for one in found.series) else None,
+        "thumbnails": [{"series_uid": uid, "url": sign(key)} for uid, key in pictures] or None,
     }
     return {name: value for name, value in shown.items() if value is not None}
 

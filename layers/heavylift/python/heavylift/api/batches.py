@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from heavylift import dynamo, file_rules, post_policy
+from heavylift import dynamo, file_rules, post_policy, s3
 from heavylift.api import batch_views, idempotency, page_token, rates
 from heavylift.api.answer_size import SOME_LINES_BYTES_MAX, fitting
 from heavylift.api.bodies import BatchBody, BatchEndBody, ManifestBody, digest_forms, parse
@@ -276,11 +276,15 @@ def studies(caller: Caller, batch_id: str, query: Mapping[str, str]) -> dict[str
         after = str(page_token.unseal(dynamo.sealing_key(), scope, query["next_token"])["study"])
     known = [uid for uid, _ in index.studies_of_batch(caller.tenant, batch_id) if uid > after]
     found = {uid: dicom_studies.read(caller.tenant, uid) for uid in known[:limit]}
-    lines = [batch_views.study_view(view) for view in found.values() if view is not None]
+    lines = [batch_views.study_view(view, _thumbnail_url) for view in found.values() if view is not None]
     token = None
     if len(known) > limit:
         token = page_token.seal(dynamo.sealing_key(), scope, {"study": known[limit - 1]})
     return {"items": lines, "next_token": token}
+
+
+def _thumbnail_url(key: str) -> str:
+    return s3.presigned_get(settings().derived_bucket, key, settings().signature_ttl_s, media_type="image/jpeg")
 
 
 def announced_file(tenant: str, file_id: str) -> FileRecord | None:

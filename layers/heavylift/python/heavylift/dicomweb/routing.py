@@ -59,6 +59,8 @@ _BELOW: Final[Mapping[str, Act]] = {
     f"GET {_INSTANCE}/metadata": lambda request, path, event: metadata.retrieve(request),
     f"GET {_INSTANCE}/bulkdata/{{place}}": lambda request, path, event: retrieve.bulk_data(request, path["place"]),
     f"GET {_FRAMES}": lambda request, path, event: frames.retrieve(request),
+    f"GET {_STUDY}/rendered": lambda request, path, event: rendered.render(request),
+    f"GET {_SERIES}/rendered": lambda request, path, event: rendered.render(request),
     f"GET {_INSTANCE}/rendered": lambda request, path, event: rendered.render(request),
     f"GET {_FRAMES}/rendered": lambda request, path, event: rendered.render(request),
     f"GET {_STUDY}/thumbnail": lambda request, path, event: rendered.thumbnail(request),
