@@ -473,7 +473,8 @@ def test_two_gibibytes_and_two_thousand_files(origin: str, tmp_path: Path, hosts
         assert result["long_tasks"] == []
         by_path = {str(path.relative_to(root)): sha256_of(path) for path in paths}
         assert sorted(told["relative_path"] for told in result["files"]) == sorted(by_path)
-        found = staged(stack, [f"in/demo/{told['file_id'].replace('-', '/')}" for told in result["files"]])
+        members = [told["file_id"].split("-") for told in result["files"]]
+        found = staged(stack, [f"in/demo/{batch_id}/{int(n)}" for batch_id, n in members])
         assert found == [(by_path[told["relative_path"]], True) for told in result["files"]]
     hosts["policy"] = known
 

@@ -1,7 +1,7 @@
 // The heavylift API: JSON in, JSON out, tried again while the world is at fault.
 
 import { pauseSeconds, retryAfterSeconds } from "./backoff.js";
-import { AnswerError, ApiError, NetworkError } from "./errors.js";
+import { AnswerError, ApiError, NetworkError, UploadError } from "./errors.js";
 import { worldsFault } from "./verdict.js";
 
 // A function that crashes on a request will crash on it again; the gateway's own 502..504 are about time.
@@ -61,7 +61,12 @@ export class Api {
   }
 
   async bearer(again = false) {
-    return typeof this.#token === "function" ? this.#token(again) : this.#token;
+    if (typeof this.#token !== "function") return this.#token;
+    try {
+      return await this.#token(again);
+    } catch (error) {
+      throw new UploadError("unauthorized", `There is no token for the API: ${error?.message ?? error}`, true);
+    }
   }
 
   /**

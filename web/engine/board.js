@@ -193,6 +193,7 @@ export class Board {
   #ended = [];
   #timer = null;
   #active = 0;
+  #busy = false;
 
   constructor(owner, clock) {
     this.#owner = owner;
@@ -214,12 +215,14 @@ export class Board {
       task.batch.totals.count(task, 1);
     }
     this.#active += 1;
+    this.#busy = true;
     this.#tell(task);
   }
 
   addBatch(batch) {
     this.batches.push(batch);
     this.#active += 1;
+    this.#busy = true;
     this.#tellBatch(batch);
   }
 
@@ -338,6 +341,7 @@ export class Board {
   #enters(one, before, state) {
     const rests = (name) => ENDS.has(name) || name === "paused";
     this.#active += Number(rests(before)) - Number(rests(state));
+    if (this.#active) this.#busy = true;
     if (rests(state)) one.meter?.rest();
   }
 
@@ -371,7 +375,9 @@ export class Board {
     for (const one of [...detail.files, ...detail.batches]) one.dispatchEvent(new Event("change"));
     this.#owner.dispatchEvent(new CustomEvent("change", { detail }));
     for (const task of ended) this.#owner.dispatchEvent(new CustomEvent("end", { detail: task.view }));
-    if (this.#active === 0 && tasks.length + batches.length) this.#owner.dispatchEvent(new CustomEvent("idle", { detail: null }));
+    const idle = this.#busy && this.#active === 0;
+    this.#busy = this.#active > 0;
+    if (idle) this.#owner.dispatchEvent(new CustomEvent("idle", { detail: null }));
   }
 
   #measure(tasks, batches) {

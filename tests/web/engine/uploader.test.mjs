@@ -404,6 +404,35 @@ test("tokens are renewed after a 401, once a call", async () => {
   assert.deepEqual([one.error.code, denied.calls.length], ["unauthorized", 2]);
 });
 
+test("where no token is to be had the file fails in words, and goes on after a sign-in", async () => {
+  const world = new World();
+  const uploader = uploaderIn(world, { token: () => { if (!world.free) throw new Error("signed out"); return "t"; }, account: "a" });
+  const file = fileOf("signed-out.bin", 100);
+  const { files: [one] } = await uploader.add(file);
+  await one.finished;
+  assert.deepEqual([one.error.code, one.error.retryable], ["unauthorized", true]);
+  assert.match(one.error.message, /signed out/);
+  world.free = true;
+  one.retry();
+  await one.finished;
+  await stored(world, one, file);
+  uploader.close();
+});
+
+test("idle is told once, when the last file has ended", async () => {
+  const world = new World();
+  const uploader = uploaderIn(world);
+  let idle = 0;
+  uploader.addEventListener("idle", () => { idle += 1; });
+  const { files } = await uploader.add([fileOf("1", 10), fileOf("2", 20)]);
+  await Promise.all(files.map((one) => one.finished));
+  await until(() => idle === 1);
+  uploader.clear();
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  assert.equal(idle, 1);
+  uploader.close();
+});
+
 test("a file that changed while it was sent is told so", async () => {
   const world = new World();
   world.faults.push((kind) => (kind === "put" ? "network" : undefined));

@@ -8,6 +8,7 @@ import { test } from "node:test";
 import { fullJitter, pauseSeconds, pollSeconds, retryAfterSeconds } from "../../../web/engine/backoff.js";
 import { base64, composite, fromBase64, hex } from "../../../web/engine/checksums.js";
 import { fingerprintBy } from "../../../web/engine/fingerprint.js";
+import { inlineHasher } from "../../../web/engine/hasher.js";
 import { Meter } from "../../../web/engine/meter.js";
 import { afterEpoch, slowed } from "../../../web/engine/pace.js";
 import { expand, joinable, pagesOf, partOf, planOf, tiled, windowSize } from "../../../web/engine/plan.js";
@@ -77,6 +78,14 @@ test("the plain SHA-256 equals OpenSSL's for every length around its blocks, how
     const hash = new Sha256().update(some.subarray(0, cut)).update(some.subarray(cut));
     assert.equal(hex(hash.digest()), createHash("sha256").update(some).digest("hex"), `${length}`);
   }
+});
+
+test("without workers the page hashes the same, in small steps, and hears of a cut", async () => {
+  const bytes = randomBytes(600_000);
+  const hasher = inlineHasher();
+  assert.equal(await hasher.sha256(new Blob([bytes])), createHash("sha256").update(bytes).digest("base64"));
+  assert.equal(await hasher.fingerprint(new Blob([])), `v1:${createHash("sha256").update(Buffer.alloc(8)).digest("hex")}`);
+  await assert.rejects(hasher.sha256(new Blob([bytes]), AbortSignal.abort(new Error("cut"))), { message: "cut" });
 });
 
 test("base64 and hex go both ways", () => {
