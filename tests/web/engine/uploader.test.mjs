@@ -347,7 +347,7 @@ test("a tab that waits goes on where the other one stopped", async () => {
 test("the world goes away and comes back: nothing is lost, nobody has to click", async () => {
   const world = new World();
   const network = new Network();
-  const uploader = uploaderIn(world, { network, patience_s: 5 });
+  const uploader = uploaderIn(world, { network, patience_s: 40 });
   const told = [];
   uploader.addEventListener("connection", ({ detail }) => told.push(detail.online));
   const file = fileOf("w.bin", LARGE);
@@ -355,7 +355,7 @@ test("the world goes away and comes back: nothing is lost, nobody has to click",
   await until(() => world.counted(/^PUT/) > 0);
   world.down = true;
   network.set(false);
-  await new Promise((resolve) => setTimeout(resolve, 150)); // three times its patience, but offline
+  await new Promise((resolve) => setTimeout(resolve, 800)); // twice its patience, but offline
   assert.equal(one.state, "uploading");
   world.down = false;
   network.set(true);

@@ -307,7 +307,7 @@ export function uploaderIn(world, options = {}) {
 
 export const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
 export const until = async (found, words = "it never came to that") => {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 30_000;
   while (!found()) {
     if (performance.now() > deadline) throw new Error(words);
     await new Promise((resolve) => setTimeout(resolve, 2));
