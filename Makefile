@@ -7,13 +7,14 @@ FILES ?=
 WORKERS ?= 2
 
 .PHONY: env test-env demo up test test-full lint bench layers synth fuzz soak lock clean
-.PHONY: conformance-localstack
+.PHONY: conformance-localstack deploy destroy smoke
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [FILES=\"a.tif b/\"]  the whole system on this machine, with real files"
 	@echo "make test | test-full          every check at its smallest size | at full size"
 	@echo "make layers | synth            Lambda layers in build/layers/ | CloudFormation templates in cdk.out/"
+	@echo "make deploy | smoke | destroy  a stage of infra/stages in your account: STAGE=default"
 	@echo "make fuzz                      every own parser under a fuzzer, a minute each"
 	@echo "make soak                      clients at work in bad weather, SOAK_MINUTES long"
 	@echo "make env | up | bench | lock   environment | local stack | measurements | refresh the locks"
@@ -76,9 +77,23 @@ conformance-localstack: $(LOCALSTACK)/.ready
 bench: $(VENV)/.test
 	@for script in bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# A file of infra/stages/: what is synthesised, deployed, taken down and tested.
+STAGE ?= default
+
 # CloudFormation templates of the whole system in cdk.out/: no account, no network, no Docker.
 synth: $(VENV)/.infra
-	@$(BIN)/python infra/app.py
+	@$(BIN)/python infra/app.py --stage $(STAGE)
+
+# Into the account that the shell's credentials are of; wants `make layers` first, and says so.
+deploy: $(VENV)/.infra
+	@$(BIN)/python -m infra.deploy deploy --stage $(STAGE)
+
+destroy: $(VENV)/.infra
+	@$(BIN)/python -m infra.deploy destroy --stage $(STAGE)
+
+# The demo's files through a stage that is deployed.
+smoke: $(VENV)/.infra
+	@$(BIN)/python -m infra.smoke --stage $(STAGE) $(FILES)
 
 $(VENV)/.fuzz: requirements/fuzz.lock $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/fuzz.lock

@@ -1,6 +1,6 @@
-"""Synthesises the system: ``python infra/app.py [--output DIR]``, or through the CDK command line by cdk.json.
+"""Synthesises the system: ``python infra/app.py [--stage NAME] [--output DIR]``, or by the CDK command line.
 
-Needs no account, no network and no Docker. Layers that are not built (``layers/<name>/python``) are stood in for by
+Needs no account, no network and no Docker. Layers that are not built (``build/layers/<name>``) are stood in for by
 folders with nothing but a note, and the stacks say so in a warning, which ``cdk deploy --strict`` refuses.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aws_cdk import Stack
+    from aws_cdk import App, Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__" and Path(sys.path[0]).resolve() == ROOT / "infra":
@@ -24,9 +24,12 @@ if __name__ == "__main__" and Path(sys.path[0]).resolve() == ROOT / "infra":
 
 from infra import topology  # noqa: E402
 from infra.agreement import Templates, differences  # noqa: E402
-from infra.config import KEYS, PREFIX, Config, ConfigError, read_config  # noqa: E402
+from infra.config import Config, ConfigError, load_stage  # noqa: E402
+from infra.findings import read_findings, unexplained  # noqa: E402
 from infra.node import NoNode, choose_node  # noqa: E402
 
+PREFIX = "heavylift:"
+STAGE = f"{PREFIX}stage"
 STUB_NOTE = "This layer has not been built; functions that import from it cannot start.\n"
 
 
@@ -37,14 +40,27 @@ def read_context(path: Path) -> dict[str, object]:
     return context
 
 
-def find_layers(layers: Path, stubs: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """(folder of every layer, names of those that are not built and have a stub below ``stubs``)."""
-    names = {name for function in topology.FUNCTIONS for name in function.layers} | {topology.SHARED_LAYER}
-    missing = tuple(sorted(name for name in names if not (layers / name / "python").is_dir()))
+def layer_names() -> tuple[str, ...]:
+    """Every layer that a function of the topology has."""
+    return tuple(
+        sorted({name for function in topology.FUNCTIONS for name in function.layers} | {topology.SHARED_LAYER})
+    )
+
+
+def find_layers(root: Path, stubs: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """(folder of every layer, names of those that are not built and have a stub below ``stubs``).
+
+    The shared one is a folder of the repository, ``layers/heavylift``; the others are built into ``build/layers``.
+    """
+    folders = {
+        name: root / "layers" / name if name == topology.SHARED_LAYER else root / "build" / "layers" / name
+        for name in layer_names()
+    }
+    missing = tuple(name for name, folder in folders.items() if not folder.is_dir() or not any(folder.iterdir()))
     for name in missing:
         (stubs / name).mkdir(parents=True, exist_ok=True)
         (stubs / name / "NOT_BUILT.txt").write_text(STUB_NOTE)
-    return {name: (stubs if name in missing else layers) / name for name in sorted(names)}, missing
+    return {name: stubs / name if name in missing else folder for name, folder in folders.items()}, missing
 
 
 def empty(folder: Path) -> None:
@@ -54,8 +70,24 @@ def empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def synthesise(output: Path, context: Mapping[str, object], layers: Path = ROOT / "layers") -> tuple[Config, Templates]:
-    """Writes the cloud assembly to ``output``; its templates by stack name. Raises ConfigError, NoNode."""
+def stage_of(context: Mapping[str, object]) -> Config:
+    """The stage that a context names. Raises ConfigError, also for a key of ours that there is not."""
+    unknown = sorted(key for key in context if key.startswith(PREFIX) and key != STAGE)
+    if unknown:
+        raise ConfigError(f"no such key: {unknown[0]}; what a stage is stands in infra/stages/")
+    return load_stage(str(context.get(STAGE, "default")))
+
+
+def synthesise(
+    output: Path, context: Mapping[str, object], root: Path = ROOT, *, judge: bool = False
+) -> tuple[Config, Templates]:
+    """Writes the cloud assembly to ``output``; its templates by stack name. Raises ConfigError, NoNode.
+
+    ``judge`` also lets AWS's rules for solutions look at it; what they find is in ``output``.
+    """
+    # What the command line was given by -c it hands on here, and that wins over cdk.json.
+    context = {**context, **json.loads(os.environ.get("CDK_CONTEXT_JSON") or "{}")}
+    config = stage_of(context)
     os.environ["JSII_NODE"] = choose_node(os.environ)
     import aws_cdk as cdk  # starts Node
 
@@ -64,24 +96,37 @@ def synthesise(output: Path, context: Mapping[str, object], layers: Path = ROOT 
     # No analytics, no stack traces: the assembly holds what the system is, not what made it.
     context = {**context, "aws:cdk:disable-creation-stack-traces": True}
     app = cdk.App(context=context, outdir=str(output), analytics_reporting=False, stack_traces=False)
-    # Asked of the app, because the command line's -c wins over cdk.json.
-    keys = {f"{PREFIX}{key}" for key in KEYS} | {key for key in context if key.startswith(PREFIX)}
-    told = {key: app.node.try_get_context(key) for key in sorted(keys)}
-    config = read_config({key: value for key, value in told.items() if value is not None})
-    layer_dirs, missing = find_layers(layers, ROOT / "build" / "layer-stubs")
-    stacks = build(app, config, layer_dirs)
+    layer_dirs, missing = find_layers(root, root / "build" / "layer-stubs")
+    stacks = build(app, config, layer_dirs, root / "web")
     _warn(stacks, config, missing)
-    app.synth()
+    if judge:
+        _judge(app)
+    else:
+        app.synth()
     return config, {stack.stack_name: json.loads((output / stack.template_file).read_text()) for stack in stacks}
+
+
+def _judge(app: App) -> None:
+    """Synthesise under AWS's rules for solutions. Their findings are read from the report, explained or not."""
+    from aws_cdk import Validations
+    from cdk_nag import AwsSolutionsChecks
+
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=False))
+    try:
+        app.synth()
+    except RuntimeError as error:
+        # What the report holds is judged by infra.findings; anything else is a failure.
+        if "ValidationFailed" not in repr(error) and "alidation failed" not in str(error):
+            raise
 
 
 def _warn(stacks: Sequence[Stack], config: Config, missing: Sequence[str]) -> None:
     """A warning, once each, for what keeps the assembly from being deployed as it is."""
     from aws_cdk import Annotations
 
-    told = {f"{PREFIX}{key}": f"{PREFIX}{key} in cdk.json is still a placeholder" for key in config.placeholders()}
-    for identifier, sentence in told.items():
-        Annotations.of(stacks[0]).add_warning_v2(identifier, sentence)
+    for key in config.placeholders():
+        sentence = f"{key} of this stage is still a placeholder"
+        Annotations.of(stacks[0]).add_warning_v2(f"{PREFIX}{key}", sentence)
     for name in missing:
         for stack in stacks:
             layers = stack.node.try_find_child("Layers")
@@ -94,20 +139,31 @@ def _warn(stacks: Sequence[Stack], config: Config, missing: Sequence[str]) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="infra/app.py", description="Synthesise the CloudFormation templates.")
     told = os.environ.get("CDK_OUTDIR")  # set by the CDK command line, which looks after its folder itself
+    parser.add_argument("--stage", action="append", help="a file of infra/stages, or its name; several make several")
     parser.add_argument("--output", type=Path, default=Path(told) if told else ROOT / "cdk.out")
-    output = parser.parse_args(arguments).output.resolve()
+    parser.add_argument("--judge", action="store_true", help="also let cdk-nag judge the templates")
+    options = parser.parse_args(arguments)
+    context = read_context(ROOT / "cdk.json")
+    wrong: list[str] = []
     try:
-        if not told:
-            empty(output)
-        config, templates = synthesise(output, read_context(ROOT / "cdk.json"))
+        for name in options.stage or [None]:
+            output = options.output.resolve()
+            if len(options.stage or ()) > 1:
+                output /= Path(name).stem
+            if not told:
+                empty(output)
+            chosen = context if name is None else {**context, STAGE: name}
+            config, templates = synthesise(output, chosen, judge=options.judge)
+            wrong += differences(topology, templates, config)
+            if options.judge:
+                wrong += unexplained(read_findings(output))
+            for stack, template in templates.items():
+                print(f"{stack}: {len(template['Resources'])} resources", file=sys.stderr)
     except (ConfigError, NoNode) as error:
         print(f"synth: {error}", file=sys.stderr)
         return 1
-    wrong = differences(topology, templates, config)
     for line in wrong:
         print(f"synth: {line}", file=sys.stderr)
-    for name, template in templates.items():
-        print(f"{name}: {len(template['Resources'])} resources", file=sys.stderr)
     return 1 if wrong else 0
 
 

@@ -65,8 +65,6 @@ DICOMWEB_READS = (
     f"{_INSTANCE}/metadata",
     f"{_INSTANCE}/bulkdata/{{place}}",
     f"{_INSTANCE}/frames/{{frames}}",
-    "/studies/{study}/rendered",
-    f"{_SERIES}/rendered",
     f"{_INSTANCE}/rendered",
     f"{_INSTANCE}/frames/{{frames}}/rendered",
     "/studies/{study}/thumbnail",
@@ -161,29 +159,29 @@ def rules(settings: Mapping[str, str]) -> tuple[Rule, ...]:
     return (*RULES, *SCAN_RULES) if scanning(settings) else RULES
 
 
-_RECORD_READ = Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"), ("table", "table/index/*"))
+# Items are read from the table; indexes hold keys and are only asked.
+_RECORD_READ = (
+    Allow(("dynamodb:GetItem", "dynamodb:BatchGetItem"), ("table",)),
+    Allow(("dynamodb:Query",), ("table", "table/index/*")),
+)
 # Whoever ends a file also marks its hour for the statistics.
 _RECORD_WRITE = Allow(("dynamodb:GetItem", "dynamodb:UpdateItem"), ("table",))
+_RECORD_UPDATE = Allow(("dynamodb:UpdateItem",), ("table",))
 # Whoever finds the last verdict of a batch's member counts the batch's marks and ends it.
 _BATCH_COUNT = Allow(("dynamodb:Query",), ("table",))
 # Audit events that no longer fit the record.
 _AUDIT_WRITE = Allow(("s3:PutObject",), ("derived/manifests/*",))
-# Everything that a file left behind, every version of it.
-_PURGE = (
-    Allow(("s3:ListBucket",), ("staging", "store", "derived")),
+# Everything that a file left behind but its versions in the store.
+_PURGE_AROUND = (
+    Allow(("s3:ListBucket",), ("staging", "derived")),
     Allow(("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"), ("store",)),
-    Allow(("s3:GetObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*", "store/dicom/*")),
-    Allow(
-        ("s3:DeleteObject",),
-        (
-            "derived/thumbnails/*",
-            "derived/reports/*",
-            "derived/manifests/*",
-            "derived/work/*",
-            "derived/dicom/*",
-            "derived/frames/*",
-        ),
-    ),
+    Allow(("s3:DeleteObject",), ("derived/manifests/*", "derived/work/*", "derived/dicom/*", "derived/frames/*")),
+)
+_PURGE = (
+    *_PURGE_AROUND,
+    # DICOM has neither.
+    Allow(("s3:DeleteObject",), ("derived/thumbnails/*", "derived/reports/*")),
+    Allow(("s3:DeleteObjectVersion", "s3:AbortMultipartUpload"), ("store/files/*", "store/dicom/*")),
 )
 # What an archive's making left behind; the archive itself goes at its time.
 _ARCHIVE_CLEAR = (
@@ -201,12 +199,22 @@ _LEAVE_INDEX = (
 )
 # What taking in a DICOM file costs, whoever does it.
 _INGEST = (
-    *_PURGE,
-    Allow(("s3:PutObject", "s3:ListMultipartUploadParts"), ("store/dicom/*",)),
+    *_PURGE_AROUND,
+    Allow(("s3:ListBucket",), ("store",)),
+    Allow(
+        (
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListMultipartUploadParts",
+            "s3:DeleteObjectVersion",
+            "s3:AbortMultipartUpload",
+        ),
+        ("store/dicom/*",),
+    ),
     # Descriptions of series.
     Allow(("s3:PutObject",), ("derived/dicom/*",)),
     _AUDIT_WRITE,
-    _RECORD_READ,
+    Allow(("dynamodb:BatchGetItem", "dynamodb:Query"), ("table",)),
     _RECORD_WRITE,
     Allow(("dynamodb:PutItem",), ("table",)),
 )
@@ -303,8 +311,8 @@ FUNCTIONS = (
             _AUDIT_WRITE,
             # What an upload begun with a ticket was joined of, for a client that lost our answer.
             Allow(("s3:GetObject",), ("derived/manifests/*",)),
-            _RECORD_READ,
-            _RECORD_WRITE,
+            *_RECORD_READ,
+            _RECORD_UPDATE,
             # The last: to whoever waits for the end of an archive that is cancelled.
             Allow(("sqs:SendMessage",), ("queue:validate", "queue:thumbnail", "queue:archive")),
             _ANNOUNCE,
@@ -344,7 +352,7 @@ FUNCTIONS = (
             ),
             # An archive, its index, and what a link to it may read; thumbnails of series.
             Allow(("s3:GetObject",), ("derived/archives/*", "derived/dicom/*")),
-            _RECORD_READ,
+            *_RECORD_READ,
             # The key that seals page tokens is made by whoever needs it first.
             Allow(("dynamodb:PutItem",), ("table",)),
             # Who looks at a batch whose last verdict is there ends it, if nobody else could.
@@ -432,6 +440,7 @@ FUNCTIONS = (
             # What is posted goes through staging as any other file, and is taken in at once.
             *_INGEST,
             Allow(("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), ("staging/dicom/*",)),
+            Allow(("dynamodb:Query",), ("table/index/*",)),
             Allow(("sqs:SendMessage",), ("queue:dicom_ingest",)),
             _ANNOUNCE,
             # Metadata, thumbnails and large bodies, made once.
@@ -487,8 +496,8 @@ FUNCTIONS = (
             # What the making left in work/; complete and sweep may delete it with all that is made of files.
             Allow(("s3:DeleteObject",), ("derived/work/*",)),
             *_ARCHIVE_CLEAR,
-            _RECORD_READ,
-            _RECORD_WRITE,
+            *_RECORD_READ,
+            _RECORD_UPDATE,
             Allow(("dynamodb:PutItem",), ("table",)),
             Allow(("sqs:SendMessage", "sqs:ChangeMessageVisibility"), ("queue:archive",)),
             _ANNOUNCE,
@@ -504,7 +513,6 @@ FUNCTIONS = (
         allows=(
             *_PURGE,
             *_ARCHIVE_CLEAR,
-            *_LEAVE_INDEX,
             # Series whose recount was lost.
             Allow(("s3:PutObject",), ("derived/dicom/*",)),
             # Requests whose event was lost.
@@ -530,10 +538,13 @@ FUNCTIONS = (
                     "dynamodb:PutItem",
                     "dynamodb:UpdateItem",
                     "dynamodb:DeleteItem",
-                    "dynamodb:Query",
                 ),
-                ("table", "table/index/*"),
+                ("table",),
             ),
+            Allow(("dynamodb:Query",), ("table", "table/index/*")),
+            # Whether the copy of a worker that died is whole.
+            Allow(("s3:ListBucket",), ("store",)),
+            Allow(("s3:GetObject",), ("store/files/*",)),
             Allow(
                 ("sqs:SendMessage", "sqs:GetQueueAttributes"),
                 ("queue:validate", "queue:dicom_ingest", "queue:thumbnail", "queue:archive"),

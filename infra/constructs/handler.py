@@ -16,10 +16,9 @@ from infra import topology
 from infra.config import Config
 from infra.constructs.layers import ARCHITECTURES, LEFT_OUT, RUNTIMES, Layers
 from infra.constructs.resources import Resources
+from infra.permissions import KEY_SERVICES, LOG, POLL, TRACE, key_actions
 
 FUNCTIONS_DIR = Path(__file__).resolve().parents[2] / "functions"
-# What Lambda's poller does in the function's name ("Create and configure an Amazon SQS event source mapping").
-POLL = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 _DAYS = {
     1: "ONE_DAY", 3: "THREE_DAYS", 5: "FIVE_DAYS", 7: "ONE_WEEK", 14: "TWO_WEEKS", 30: "ONE_MONTH", 60: "TWO_MONTHS",
     90: "THREE_MONTHS", 120: "FOUR_MONTHS", 150: "FIVE_MONTHS", 180: "SIX_MONTHS", 365: "ONE_YEAR",
@@ -37,6 +36,14 @@ def log_group(scope: Construct, construct_id: str, name: str, days: int) -> logs
         retention=logs.RetentionDays[_DAYS[days]],
         removal_policy=cdk.RemovalPolicy.DESTROY,
     )
+
+
+def trace(function: lambda_.Function, config: Config) -> None:
+    """Active tracing. The L2 switch would add a policy of its own beside the written ones."""
+    resource = function.node.default_child
+    assert isinstance(resource, lambda_.CfnFunction)
+    if config.tracing:
+        resource.tracing_config = lambda_.CfnFunction.TracingConfigProperty(mode="Active")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +71,16 @@ class Handler(Construct):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"What {function.name} may call",
             # Inline, so that a function never exists without its permissions.
-            inline_policies={"topology": iam.PolicyDocument(statements=self._statements(function, resources, group))},
+            inline_policies={
+                "topology": iam.PolicyDocument(statements=self._statements(function, config, resources, group))
+            },
         )
         self.function = lambda_.Function(
             self,
             "Function",
             function_name=name,
             runtime=RUNTIMES[topology.RUNTIME],
-            architecture=ARCHITECTURES[topology.ARCHITECTURE],
+            architecture=ARCHITECTURES[config.architecture],
             handler="handler.handler",
             code=lambda_.Code.from_asset(str(FUNCTIONS_DIR / function.name), exclude=LEFT_OUT),
             memory_size=function.memory_mb,
@@ -84,6 +93,7 @@ class Handler(Construct):
             role=self.role,
             log_group=group,
         )
+        trace(self.function, config)
 
     @staticmethod
     def _environment(function: topology.Function, config: Config, resources: Resources) -> dict[str, str]:
@@ -98,14 +108,20 @@ class Handler(Construct):
 
     @staticmethod
     def _statements(
-        function: topology.Function, resources: Resources, group: logs.LogGroup
+        function: topology.Function, config: Config, resources: Resources, group: logs.LogGroup
     ) -> Sequence[iam.PolicyStatement]:
-        def allow(actions: Sequence[str], arns: Sequence[str]) -> iam.PolicyStatement:
-            return iam.PolicyStatement(actions=list(actions), resources=list(arns))
+        def allow(actions: Sequence[str], arns: Sequence[str], **conditions: object) -> iam.PolicyStatement:
+            return iam.PolicyStatement(actions=list(actions), resources=list(arns), conditions=conditions or None)
 
         statements = [allow(one.actions, [resources.arn(name) for name in one.resources]) for one in function.allows]
         if function.source:
             statements.append(allow(POLL, [resources.queues[function.source.queue].queue_arn]))
         # The group's ARN ends on ":*", its streams; nothing narrower can be named before a sandbox exists.
-        statements.append(allow(("logs:CreateLogStream", "logs:PutLogEvents"), [group.log_group_arn]))
+        statements.append(allow(LOG, [group.log_group_arn]))
+        if config.tracing:
+            statements.append(allow(TRACE, ["*"]))
+        if resources.key_arn and (actions := key_actions(function.allows)):
+            # Only through the services that hold our data, never by itself.
+            via = [f"{service}.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}" for service in KEY_SERVICES]
+            statements.append(allow(actions, [resources.key_arn], StringEquals={"kms:ViaService": via}))
         return statements

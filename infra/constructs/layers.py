@@ -13,6 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra import topology
+from infra.config import Config
 
 # What tests, editors and installs leave behind; it would change an asset's hash and with it the function.
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.*"]
@@ -28,17 +29,17 @@ class Layers(Construct):
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, deployment: str, layer_dirs: Mapping[str, Path], names: Iterable[str]
+        self, scope: Construct, construct_id: str, config: Config, layer_dirs: Mapping[str, Path], names: Iterable[str]
     ) -> None:
         super().__init__(scope, construct_id)
         self._versions = {
             name: lambda_.LayerVersion(
                 self,
                 name,
-                layer_version_name=f"{deployment}-{name}",
+                layer_version_name=f"{config.deployment}-{name}",
                 code=lambda_.Code.from_asset(str(layer_dirs[name]), exclude=LEFT_OUT),
                 compatible_runtimes=[RUNTIMES[topology.RUNTIME]],
-                compatible_architectures=[ARCHITECTURES[topology.ARCHITECTURE]],
+                compatible_architectures=[ARCHITECTURES[config.architecture]],
             )
             for name in sorted({*names, topology.SHARED_LAYER})
         }

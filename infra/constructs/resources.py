@@ -22,6 +22,8 @@ class Resources:
     queues: Mapping[str, sqs.IQueue]
     bus_name: str
     bus_arn: str
+    key_arn: str | None = None
+    """The key that buckets and table are encrypted with, where the deployment has one of its own."""
 
     def text(self, value: str) -> str:
         """An environment value with its placeholders filled in."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import aws_cdk as cdk
 from aws_cdk import aws_guardduty as guardduty
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -21,7 +22,9 @@ VALIDATION_OBJECT = "malware-protection-resource-validation-object"  # GuardDuty
 class Scanner(Construct):
     """A protection plan for ``prefixes`` of one bucket; it tags what it scanned, and tells the default bus."""
 
-    def __init__(self, scope: Construct, construct_id: str, bucket: s3.Bucket, prefixes: Sequence[str]) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, bucket: s3.IBucket, prefixes: Sequence[str], key: kms.IKey | None
+    ) -> None:
         super().__init__(scope, construct_id)
         stack = cdk.Stack.of(self)
         managed = stack.format_arn(
@@ -47,6 +50,17 @@ class Scanner(Construct):
                 statement(["s3:PutObject"], [validation]),
                 statement(["s3:GetObject", "s3:GetObjectVersion"], [*scanned, validation]),
                 statement(tags, [*scanned, validation]),
+                *(
+                    [
+                        statement(
+                            ["kms:Decrypt", "kms:GenerateDataKey"],
+                            [key.key_arn],
+                            StringEquals={"kms:ViaService": f"s3.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}"},
+                        )
+                    ]
+                    if key
+                    else []
+                ),
             ]
         )
         role = iam.Role(

@@ -51,9 +51,10 @@ class ProcessingStack(cdk.Stack):
             },
             bus_name="default",
             bus_arn=self.format_arn(service="events", resource="event-bus", resource_name="default"),
+            key_arn=storage.key.key_arn if storage.key else None,
         )
         functions = [one for one in topology.FUNCTIONS if one.source or one.schedule_minutes]
-        layers = Layers(self, "Layers", config.deployment, layer_dirs, names_of(functions))
+        layers = Layers(self, "Layers", config, layer_dirs, names_of(functions))
         surroundings = Surroundings(config, layers, self.resources)
         for function in functions:
             if function.source:

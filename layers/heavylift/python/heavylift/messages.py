@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from heavylift import queue, work
 from heavylift.errors import TransientError
 from heavylift.settings import settings
-from heavylift.telemetry import count, logger, memory_report
+from heavylift.telemetry import count, logger, memory_peak_bytes, memory_report
 
 RESERVE_MAX_S = 20.0  # work stops this long before the deadline, so that being late is a handled failure
 
@@ -78,6 +79,7 @@ def _served(queue_name: str, prepare: Callable[[Sequence[Delivery]], Take]) -> H
         def seconds_left() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000 - reserve_s(timeout_s)
 
+        began = time.monotonic()
         deliveries: dict[str, Delivery] = {}
         unread: dict[str, queue.UnknownMessage] = {}
         for record in map(SQSRecord, event["Records"]):
@@ -116,7 +118,23 @@ def _served(queue_name: str, prepare: Callable[[Sequence[Delivery]], Take]) -> H
             processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
             context=context,
         )
+        _tell(event["Records"], began)
         logger().debug("memory", **memory_report())
         return answer
 
     return handler
+
+
+def _tell(records: Sequence[Mapping[str, Any]], began: float) -> None:
+    """What this call took, and how long the oldest of its new messages had waited. Retries wait because they are told
+    to."""
+    told = [record.get("attributes") or {} for record in records]
+    sent = [
+        int(one["SentTimestamp"])
+        for one in told
+        if one.get("ApproximateReceiveCount") == "1" and "SentTimestamp" in one
+    ]
+    if sent:
+        count("MessageLag", max(0, round(time.time() * 1000) - min(sent)), "Milliseconds")
+    count("CallMilliseconds", round((time.monotonic() - began) * 1000), "Milliseconds")
+    count("MemoryPeak", memory_peak_bytes(), "Bytes")

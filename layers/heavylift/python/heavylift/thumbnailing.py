@@ -214,6 +214,7 @@ def _publish(run: _Run, result: ThumbnailResult, failure: ContentError | None) -
         count("FilesCompleted", kind=record.kind)
     else:
         count("ThumbnailsRefused", code=failure.code)
+    count("BytesRead", stage["bytes_in"], "Bytes", kind=record.kind)
     count("ThumbnailMilliseconds", stage["ms"], "Milliseconds")
     count("ThumbnailMemoryPeak", stage["child_memory_peak_bytes"], "Bytes")
     # Pictures of an earlier run that the record no longer points at.

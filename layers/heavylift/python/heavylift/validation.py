@@ -199,6 +199,7 @@ def _work(record: FileRecord, delivery: Delivery) -> None:
     )
     fresh = commit_fresh(record, head, VALIDATE.name)
     count("FilesPromoted", kind=fresh.kind)
+    count("BytesStored", fresh.size, "Bytes", kind=fresh.kind)
     _after_fresh(fresh)
 
 
