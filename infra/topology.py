@@ -65,6 +65,8 @@ DICOMWEB_READS = (
     f"{_INSTANCE}/metadata",
     f"{_INSTANCE}/bulkdata/{{place}}",
     f"{_INSTANCE}/frames/{{frames}}",
+    "/studies/{study}/rendered",
+    f"{_SERIES}/rendered",
     f"{_INSTANCE}/rendered",
     f"{_INSTANCE}/frames/{{frames}}/rendered",
     "/studies/{study}/thumbnail",
