@@ -1,7 +1,7 @@
 """Bodies made of bytes of ours and ranges of stored objects: answered, or made an object and answered by 307.
 
 One of the modules that touch the world. Up to 4 MiB the ranges are read and answered. Above, the body becomes an
-object of the derived bucket by a multipart upload: ranges of 5 MiB and more are copied inside S3, the rest is written
+object of the derived bucket by a multipart upload: ranges of 10 MiB and more are copied inside S3, the rest is written
 by hand. An object is named by what it is made of, so it is made once. Whoever runs out of time answers 503; the next
 call goes on where the upload stands, because the cuts follow from the pieces alone.
 """
