@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
+from botocore.exceptions import ClientError
 
 from heavylift import keys
 from heavylift.states import TRANSITIONS, Event, State
-from tests.doubles.gate import DISTURBANCES, Around, Killed
+from tests.doubles.gate import DISTURBANCES, Around, Call, Killed
 from tests.doubles.samples import PICTURE, TEXT, Sample
 from tests.doubles.world import DERIVED, STAGING, STORE, World
 
@@ -66,6 +67,39 @@ def test_in_every_state(world: World, state: State) -> None:
     else:
         assert status == 200
         nothing_left(world)
+
+
+def test_a_locked_version_stays_until_its_day(world: World) -> None:
+    """S3 refuses to delete it: the file is gone for everybody, nothing fails, and the sweeper asks once a day."""
+    file_id = stored(world)
+    asked = 0
+
+    def locked(call: Call, run: Callable[[], object]) -> object:
+        nonlocal asked
+        if call.operation == "delete_object" and call.arguments["Bucket"] == STORE:
+            asked += 1
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "Object Lock"}}, "DeleteObject")
+        return run()
+
+    world.gate.around = locked
+    assert delete(world, file_id) == (200, {"file_id": file_id, "status": "deleted"})
+    assert world.call("sessions", "GET", "/v1/files/{id}/content", path={"id": file_id})[0] in (404, 409, 410)
+    assert world.s3.buckets[DERIVED] == {}
+    assert keys.store("acme", file_id) in world.s3.buckets[STORE]
+    before, due = asked, 0
+    for _ in range(8):  # two hours
+        world.clock.advance(901)
+        due += world.sweep().get("purge", 0)
+    assert due == 0
+    for _ in range(3):
+        world.clock.advance(86_401)
+        assert "refused" not in world.sweep()
+    assert before < asked
+    assert world.record(file_id).purged_at is None
+    world.gate.around = None  # the lock has ended
+    world.clock.advance(86_401)
+    world.sweep()
+    nothing_left(world)
 
 
 @pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda one: one.__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from heavylift import assembly, dynamo, keys, queue, records, s3, validation
+from heavylift import assembly, dynamo, keys, purging, queue, records, s3, validation
 from heavylift.records import FileRecord
 from heavylift.retention import GONE, QUARANTINED
 from heavylift.s3 import Listed
@@ -206,7 +206,7 @@ def _walk_store(prefix: str, place: str, go_on: GoOn, note: Note, places: Places
             elif fate == "prove" and record is not None:
                 attempt(note, "prove", one.key, lambda record=record: _prove(record))  # type: ignore[misc]
             elif fate == "delete":
-                attempt(note, "delete", one.key, lambda one=one: _delete_versions(one.key))  # type: ignore[misc]
+                attempt(note, "delete", one.key, lambda one=one: purging.delete_versions(one.key))  # type: ignore[misc]
 
 
 def _prove(record: FileRecord) -> None:
@@ -216,11 +216,6 @@ def _prove(record: FileRecord) -> None:
     if after.status is State.FRESH:
         validation.finish_unserved(after, "sweep")
         wake(after, "thumbnail")
-
-
-def _delete_versions(key: str) -> None:
-    for version in s3.list_versions(settings().store_bucket, key):
-        s3.delete(settings().store_bucket, key, version.version_id)
 
 
 def walk_derived(go_on: GoOn, note: Note, places: Places) -> None:
