@@ -7,7 +7,7 @@ FILES ?=
 WORKERS ?= 2
 
 .PHONY: env test-env demo up test test-full lint bench layers synth fuzz soak lock clean
-.PHONY: conformance-localstack deploy destroy smoke
+.PHONY: conformance-localstack bootstrap deploy destroy smoke
 .DEFAULT_GOAL := help
 
 help:
@@ -83,6 +83,10 @@ STAGE ?= default
 # CloudFormation templates of the whole system in cdk.out/: no account, no network, no Docker.
 synth: $(VENV)/.infra
 	@$(BIN)/python infra/app.py --stage $(STAGE)
+
+# What the CDK wants in an account and region before anything else, once.
+bootstrap: $(VENV)/.infra
+	@$(BIN)/python -m infra.deploy bootstrap --stage $(STAGE)
 
 # Into the account that the shell's credentials are of; wants `make layers` first, and says so.
 deploy: $(VENV)/.infra

@@ -1,4 +1,4 @@
-"""``make deploy``, ``make destroy``: layers are there, then the CDK command line does the rest.
+"""``make bootstrap | deploy | destroy``: what is needed is there, then the CDK command line does the rest.
 
 Whatever would fail half-way is asked first, and answered with a sentence.
 """
@@ -88,14 +88,18 @@ def outputs_file(root: Path, stage: str) -> Path:
 def arguments_of(what: str, stage: str, config: Config, outputs: Path) -> list[str]:
     """The command line's arguments. A deployment is refused while a warning stands (``--strict``)."""
     chosen = ["-c", f"{STAGE}={stage}"]
+    if what == "bootstrap":
+        return ["bootstrap", *chosen]
     if what == "destroy":
         return ["destroy", *(f"{config.deployment}-{name}" for name in DESTROYED), "--exclusively", *chosen]
     return ["deploy", "--all", "--strict", "--outputs-file", str(outputs), *chosen]
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(prog="infra.deploy", description="Deploy a stage, or take it down.")
-    parser.add_argument("what", choices=("deploy", "destroy"))
+    parser = argparse.ArgumentParser(
+        prog="infra.deploy", description="Make an account ready, deploy a stage, or take it down."
+    )
+    parser.add_argument("what", choices=("bootstrap", "deploy", "destroy"))
     parser.add_argument("--stage", default="default")
     options = parser.parse_args(arguments)
     try:

@@ -62,6 +62,13 @@ def test_layers_for_another_machine_are_refused(tmp_path: Path) -> None:
         deploy.check_layers(tmp_path, Config(architecture="x86_64"))
 
 
+def test_an_account_is_made_ready_without_layers(tmp_path: Path, ran: list[list[str]]) -> None:
+    """Bootstrapping asks for nothing that is built; the stage says for which regions."""
+    assert deploy.main(["bootstrap"], tmp_path) == 0
+    ((_, _, *told),) = ran
+    assert told == ["bootstrap", "-c", "heavylift:stage=default"]
+
+
 def test_examples_are_not_deployed(tmp_path: Path, ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     """The hardened stage's addresses can never exist."""
     built(tmp_path)
@@ -123,7 +130,7 @@ def test_the_npm_lock_pins_by_digest_and_names_no_registry() -> None:
 def test_every_command_of_the_documentation_is_there() -> None:
     """Each make target that deploying and operations speak of is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("synth", "layers", "deploy", "destroy", "smoke"):
+    for target in ("synth", "layers", "bootstrap", "deploy", "destroy", "smoke"):
         assert f"\n{target}:" in makefile
         assert (
             f"make {target}"
