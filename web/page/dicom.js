@@ -98,6 +98,13 @@ export function dragged(start, dx, dy) {
   return { center: start.center + dy * step, width: Math.max(1, start.width + dx * step) };
 }
 
+// Reports, plans and presentations: series in which nothing can be drawn.
+const WITHOUT_PICTURES = new Set(["SR", "PR", "KO", "DOC", "REG", "RTPLAN", "RTSTRUCT", "RTRECORD", "AU", "ECG", "HD", "PLAN", "STAIN"]);
+
+export function pictured(modality) {
+  return !WITHOUT_PICTURES.has(modality);
+}
+
 export const WINDOWS = [
   ["Soft tissue", { center: 40, width: 400 }],
   ["Lung", { center: -600, width: 1500 }],

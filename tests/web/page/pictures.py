@@ -62,7 +62,7 @@ def uploading(sent: Sent, folder: Path, scratch: Path) -> None:
 def main(folder: Path = FOLDER) -> None:
     with tempfile.TemporaryDirectory() as scratch, filled(Path(scratch)) as sent:
         person = sent.person
-        for name in ("winter", "noon"):
+        for name in ("desert", "winter", "evening", "noon"):
             picture = Path(scratch) / f"{name}-ridge.jpg"
             picture.write_bytes(samples.jpeg_of(samples.landscape(name)))
             person.open("#/uploads")

@@ -34,7 +34,7 @@ export function fileView(app, id) {
     if (version !== asked) {
       asked = version;
       app.api.get(`${path}/events`, {}, signal).then(({ items }) => { state.events = items; app.redraw(); }, () => { state.events ??= []; });
-      if (file.valid !== undefined || (file.final && TABULAR.has(file.kind) && file.status !== "cancelled" && file.status !== "deleted")) readReport(path);
+      if (file.valid !== undefined) readReport(path);
     }
     return file.final ? CALM_S : 1;
   }

@@ -23,6 +23,10 @@ export function studyView(app, uid) {
     state.error = null;
     app.redraw();
     for (const one of state.series) {
+      if (!dicom.pictured(one.modality)) {
+        state.missing.add(one.uid);
+        continue;
+      }
       blobs.get(one.uid, () => app.api.blob(`${dicom.seriesPath(uid, one.uid)}/thumbnail`, { accept: "image/jpeg", signal }))
         .catch(() => state.missing.add(one.uid)).finally(() => app.redraw());
     }

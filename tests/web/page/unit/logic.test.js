@@ -60,6 +60,7 @@ test("DICOM JSON becomes what views show; frames are in order", () => {
   assert.equal(found.series, null);
   const frames = dicom.framesOf([{ uid: "c", number: null, frames: 1 }, { uid: "b", number: 2, frames: 2 }, { uid: "a", number: 1, frames: 1 }]);
   assert.deepEqual(frames.map(({ uid, frame }) => [uid, frame]), [["a", 1], ["b", 1], ["b", 2], ["c", 1]]);
+  assert.deepEqual(["CT", "", "SR", "RTPLAN"].map(dicom.pictured), [true, true, false, false]);
   assert.deepEqual(dicom.rendered("1", "2", { uid: "3", frame: 4 }, { window: { center: 40.123, width: 400 } }), { path: "/v1/dicomweb/studies/1/series/2/instances/3/frames/4/rendered", query: { window: "40.12,400,linear", viewport: undefined } });
 });
 
