@@ -198,10 +198,7 @@ def _of_file(error: ContentError) -> HeavyliftError:
 def _as_lambda(answer: Answer) -> dict[str, Any]:
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **answer.headers}
     made: dict[str, Any] = {"statusCode": answer.status, "headers": headers}
-    if (
-        headers.get("content-type", "").startswith(negotiation.DICOM + ";")
-        or headers.get("content-type") == "application/dicom"
-    ):
+    if headers.get("content-type", "").partition(";")[0] == negotiation.DICOM:
         headers["content-disposition"] = "attachment"
     if answer.is_base64:
         return {**made, "body": base64.b64encode(answer.body).decode("ascii"), "isBase64Encoded": True}
