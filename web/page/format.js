@@ -70,9 +70,10 @@ export function timeLeft(seconds) {
 
 const HELD_MS = 1_500;
 
-/** What is shown of the time left: new words only when nothing else has been said for a while. `now`: milliseconds. */
+/** What is shown of the time left: other words when they have held for a while, or those shown are old. `now`: milliseconds. */
 export function steady(now = () => performance.now()) {
   let shown = "";
+  let shownAt = 0;
   let next = "";
   let since = 0;
   return (words) => {
@@ -80,7 +81,10 @@ export function steady(now = () => performance.now()) {
       next = words;
       since = now();
     }
-    if (shown === "" || words === "" || now() - since >= HELD_MS) shown = words;
+    if (words !== shown && (shown === "" || words === "" || now() - since >= HELD_MS || now() - shownAt >= 2 * HELD_MS)) {
+      shown = words;
+      shownAt = now();
+    }
     return shown;
   };
 }

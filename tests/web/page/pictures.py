@@ -67,7 +67,10 @@ def main(folder: Path = FOLDER) -> None:
             picture.write_bytes(samples.jpeg_of(samples.landscape(name)))
             person.open("#/uploads")
             person.choose(picture)
-        person.sees("ready", within=".queue")
+        going = ("in work", "being checked")
+        person.wait(lambda: not any(one in person.text(".overall") for one in going), "all ended")
+        person.click("Clear")
+        sent.stack.invoke("sweep", {})  # so that there are statistics
         views = sent.views()
         person.window(*DESK)
         for name, (view, (width, height), dark) in WANTED.items():
