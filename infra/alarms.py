@@ -92,7 +92,7 @@ def _functions(deployment: str) -> Iterator[Alarm]:
             "calls crash, run out of time or out of memory",
             (errors, calls),
             FUNCTION_ERRORS_PERCENT,
-            expression="100 * m0 / MAX([m1, 1])",
+            expression="IF(m1 > 0, 100 * m0 / m1, 0)",
             periods=3,
         )
         if function.concurrency_reserved is None:  # the sweeper is meant to be alone
@@ -124,7 +124,7 @@ def _api() -> Iterator[Alarm]:
         "more than a few calls are answered 5xx",
         (server, calls),
         SERVER_ERRORS_PERCENT,
-        expression="100 * m0 / MAX([m1, 1])",
+        expression="IF(m1 > 0, 100 * m0 / m1, 0)",
         periods=3,
     )
 

@@ -22,7 +22,9 @@ class Panel:
 
 def _search(deployment: str, metric: str, dimensions: str, statistic: str, label: str) -> Series:
     """All time series of a metric of this deployment, whatever its second dimension says."""
-    term = f'{{{NAMESPACE},{dimensions}}} MetricName="{metric}" service="{deployment}-*"'
+    # A search knows no wildcard within a word, so every function is named.
+    services = " OR ".join(f'"{deployment}-{one.name}"' for one in topology.FUNCTIONS)
+    term = f'{{{NAMESPACE},{dimensions}}} MetricName="{metric}" service=({services})'
     return label, f"SEARCH('{term}', '{statistic}', 300)", _NONE
 
 

@@ -47,6 +47,8 @@ def test_our_metrics_are_counted_somewhere() -> None:
             shown |= set(re.findall(r'MetricName="(\w+)"', expression))
     assert shown
     assert {name for name in shown if f'"{name}"' not in CODE} == set()
+    told = (ROOT / "docs" / "operations.md").read_text()
+    assert {name for name in shown if f"`{name}`" not in told} == set()
 
 
 def test_what_the_sweeper_counts_is_what_it_says() -> None:
@@ -116,3 +118,14 @@ def test_operations_say_what_to_do() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     for kind in sorted({one.kind for one in ALARMS}):
         assert f"### {kind}" in text, kind
+
+
+def test_searches_name_every_function_and_are_short_enough() -> None:
+    """CloudWatch takes 1,024 characters of a search; with the longest deployment's name too."""
+    searches = [expression for panel in panels("x" * 27) for _, expression, _ in panel.series if expression]
+
+    assert searches
+    for expression in searches:
+        assert len(expression) <= 1_024
+        assert all(f'"{"x" * 27}-{function.name}"' in expression for function in topology.FUNCTIONS)
+        assert "*" not in expression
