@@ -151,6 +151,7 @@ def _multipart(note: Callable[[Callable[[], Any]], Any], etag: str, size: int) -
     note(lambda: part)
     note(lambda: s3.copy_part("staging", "plain", "0", "store", "joined", upload, 2, 0, 5))
     note(lambda: s3.copy_part("staging", "absent", etag, "store", "joined", upload, 2, 0, 5))
+    note(lambda: s3.put_part("store", "joined", upload, 3, b"by hand"))
     note(lambda: s3.list_parts("store", "joined", upload))
     note(lambda: s3.list_part("store", "joined", upload, 1))
     join = lambda **more: s3.complete_multipart(  # noqa: E731
