@@ -21,14 +21,14 @@ from pathlib import Path, PurePosixPath
 from infra import topology
 from layers import elf
 from layers.locked import LockError, Pin, closure, read_lock
+from layers.made import LIST, MACHINES
 from layers.pruning import keeps
-from layers.wheels import MACHINES, Store, Target, files_of, tags_of
+from layers.wheels import Store, Target, files_of, tags_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "run.lock"
 BUILT = ROOT / "build" / "layers"
 WHEELS = ROOT / "build" / "wheels"
-LIST = "layers.json"
 BASE = "base"  # every function that has layers has this one: others leave out what it has
 MTIME_S = 315_532_800  # 1980-01-01, the first that a ZIP can say
 # Lambda unpacks a function and its layers into 250 MiB and attaches five layers ("Lambda quotas", read 2026-11).
@@ -163,6 +163,7 @@ def build(
     """
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
     pins = read_lock(lock.read_text())
     store = Store(wheels / target.name, target)
     requirements = extras()

@@ -20,7 +20,6 @@ from layers.locked import LockError, Pin
 # Amazon Linux 2023, under Lambda's Python 3.12 and later, has glibc 2.34 (its release notes); 2.17 is manylinux2014.
 GLIBC_MINORS = range(34, 16, -1)
 LEGACY = {"aarch64": ("manylinux2014",), "x86_64": ("manylinux2014", "manylinux2010", "manylinux1")}
-MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}  # Lambda's names for architectures -> those of wheels
 
 
 @dataclass(frozen=True)

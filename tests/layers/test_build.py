@@ -13,6 +13,7 @@ from infra import topology
 from layers import build
 from layers.build import LockError, Target, TooLarge, check, digest, files_in, function_sizes, normalise, write
 from layers.locked import Pin
+from layers.made import LIST
 from tests.layers.test_elf import library
 from tests.layers.test_wheels import a_wheel, pin_of
 
@@ -162,11 +163,11 @@ def test_a_real_layer_twice(tmp_path: Path) -> None:
     python = tmp_path / "1" / "detect" / "python"
 
     assert first == second
-    said = json.loads((tmp_path / "1" / build.LIST).read_text())
+    said = json.loads((tmp_path / "1" / LIST).read_text())
     assert (said["python"], said["machine"]) == ([3, 13], "aarch64")
     assert [one["sha256"] for one in said["layers"]] == [first[0].sha256]
     assert sorted(os.listdir(tmp_path)) == ["1", "2"]
-    assert sorted(os.listdir(tmp_path / "1")) == ["detect", build.LIST]
+    assert sorted(os.listdir(tmp_path / "1")) == ["detect", LIST]
     assert set(first[0].packages) == {"pylibmagic", "python-magic"}
     found = {str(path.relative_to(python)): path.read_bytes() for path in python.rglob("*") if path.is_file()}
     assert digest(found) == first[0].sha256
