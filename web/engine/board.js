@@ -3,6 +3,7 @@
 import { Meter } from "./meter.js";
 
 const TELL_MS = 100; // ten times a second is what an eye can follow
+const TELL_FILES = 500; // at once: a page that draws thousands in one turn would stand still
 export const ENDS = new Set(["done", "failed", "cancelled"]);
 
 class Deferred {
@@ -20,6 +21,12 @@ class UploadFile extends EventTarget {
   constructor(task) {
     super();
     this.#task = task;
+  }
+
+  /** Most files are listened to by nobody: only their uploader's events are. */
+  addEventListener(...given) {
+    this.#task.heard = true;
+    super.addEventListener(...given);
   }
 
   get id() { return this.#task.id; }
@@ -124,6 +131,7 @@ export class Task {
   cutter = null; // AbortController of the present run
   running = Promise.resolve();
   paused_by = null;
+  heard = false;
   failed_at_server = false;
   finished = new Deferred();
   view = new UploadFile(this);
@@ -364,19 +372,25 @@ export class Board {
   flush() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    const tasks = [...this.#dirty];
+    const tasks = [];
+    for (const task of this.#dirty) {
+      if (tasks.length === TELL_FILES) break;
+      this.#dirty.delete(task);
+      tasks.push(task);
+    }
     const batches = [...this.#dirtyBatches];
-    const ended = this.#ended;
-    this.#dirty.clear();
+    const ended = this.#ended.splice(0, TELL_FILES);
     this.#dirtyBatches.clear();
-    this.#ended = [];
+    const more = this.#dirty.size + this.#ended.length > 0;
+    if (more) this.#timer = setTimeout(() => this.flush(), 0);
     this.#measure(tasks, batches);
     const detail = { files: tasks.map((task) => task.view), batches: batches.map((batch) => batch.view) };
-    for (const one of [...detail.files, ...detail.batches]) one.dispatchEvent(new Event("change"));
+    for (const task of tasks) if (task.heard) task.view.dispatchEvent(new Event("change"));
+    for (const batch of detail.batches) batch.dispatchEvent(new Event("change"));
     this.#owner.dispatchEvent(new CustomEvent("change", { detail }));
     for (const task of ended) this.#owner.dispatchEvent(new CustomEvent("end", { detail: task.view }));
-    const idle = this.#busy && this.#active === 0;
-    this.#busy = this.#active > 0;
+    const idle = !more && this.#busy && this.#active === 0;
+    this.#busy = more || this.#active > 0;
     if (idle) this.#owner.dispatchEvent(new CustomEvent("idle", { detail: null }));
   }
 

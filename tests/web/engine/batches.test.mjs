@@ -247,6 +247,14 @@ test("discard ends what was left at the server and here", async () => {
 test("two thousand files: four calls and a form each, and the page has its turns", async () => {
   const world = new World();
   const uploader = uploaderIn(world, { follow: false });
+  const told = { most: 0, files: new Set(), ended: 0, heard: 0 };
+  uploader.addEventListener("change", ({ detail: { files } }) => {
+    told.most = Math.max(told.most, files.length);
+    for (const file of files) told.files.add(file.id);
+  });
+  uploader.addEventListener("end", () => { told.ended += 1; });
+  uploader.addEventListener("added", ({ detail: { files } }) => files[7].addEventListener("change", () => { told.heard += 1; }));
+  const idle = new Promise((resolve) => uploader.addEventListener("idle", resolve));
   const { batch } = await uploader.add(Array.from({ length: 2000 }, (_, i) => ({ file: new Blob([String(i)]), name: `${i}` })));
   await batch.finished;
   assert.equal(world.batches.get(batch.batch_id).objects.size, 2000);
@@ -254,6 +262,8 @@ test("two thousand files: four calls and a form each, and the page has its turns
     "POST /v1/batches", "PUT /v1/batches/X/manifest/0", "POST /v1/batches/X/complete",
   ]);
   assert.ok(world.most_at_once <= 6);
+  await idle;
+  assert.deepEqual([told.files.size, told.ended, told.most <= 500, told.heard > 0], [2000, 2000, true, true]);
   uploader.close();
 });
 
