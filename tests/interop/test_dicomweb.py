@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from dicomweb_client.api import DICOMwebClient
@@ -19,12 +20,26 @@ from tests.interop.conftest import Desk
 pytestmark = pytest.mark.xdist_group("stack")
 
 STUDY, SERIES = f"{ROOT}.1", f"{ROOT}.1.1"
+PEAK_BYTES_MAX = 256 << 20  # of 1769 MB; parts written by hand are 8 MiB, four at a time
 FILES = {(series, number): dicom(1, series, number, edge=8, pixels=number) for series in (1, 2) for number in (1, 2, 3)}
 
 
 @pytest.fixture
 def client(desk: Desk) -> DICOMwebClient:
     return DICOMwebClient(url=f"{desk.stack.api}/v1/dicomweb", headers={"Authorization": f"Bearer {desk.token}"})
+
+
+def peak_of(desk: Desk) -> int:
+    """The highest VmHWM of dicomweb's sandboxes, read from outside."""
+    peak = 0
+    for process in psutil.Process(desk.stack.pids["up"]).children(recursive=True):
+        try:
+            if process.environ().get("AWS_LAMBDA_FUNCTION_NAME") == "dicomweb":
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+        except (psutil.Error, OSError, IndexError):
+            continue  # it ended meanwhile
+    return peak
 
 
 def parsed(data: bytes) -> Dataset:
@@ -107,6 +122,7 @@ def test_a_file_above_four_mib(client: DICOMwebClient, desk: Desk) -> None:
         timeout=60,
     )
     assert too_large.status_code == 413
+    assert 0 < peak_of(desk) < PEAK_BYTES_MAX
 
 
 def test_scopes_and_tenants(desk: Desk, tmp_path: Path) -> None:
