@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from heavylift.errors import ContentError
 from heavylift.image.decoding import decoding
 from heavylift.tiff.layout import Picture
-from heavylift.tiff.small_jpeg import small_jpeg
+from heavylift.tiff.small_jpeg import SmallJpeg
 
 SIDE: Final = 64
 END_OF_TABLES: Final = b"\xff\xd9"
@@ -37,8 +37,7 @@ def one(data: bytes) -> None:
             chunk_height=SIDE,
         )
         for scale in (2, 8):
-            decoder = small_jpeg(picture, tables, (scale, scale))
-            assert decoder is not None
+            decoder = SmallJpeg(picture, tables, scale)
             try:
                 with decoding("TIFF"):
                     made = decoder.decode(chunk, (SIDE, SIDE))

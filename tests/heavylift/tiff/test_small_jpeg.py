@@ -15,12 +15,14 @@ from heavylift.image.facts import read_tiff
 from heavylift.image.sources import LocalSource
 from heavylift.ranges import drive
 from heavylift.sniff import detection
-from heavylift.tiff.bands import choose_shrink, fit_within
+from heavylift.tiff.bands import Shrink, choose_shrink, fit_within, jpeg_scale
 from heavylift.tiff.layout import Picture, read_chunks
 from heavylift.tiff.reducer import reduce_tiff
-from heavylift.tiff.small_jpeg import small_jpeg
-from tests.heavylift.image.pictures import saved, scene, tiff
+from heavylift.tiff.small_jpeg import SmallJpeg
+from tests.heavylift.image.pictures import difference as imaged_difference
+from tests.heavylift.image.pictures import saved, scene, thumbnails, tiff
 
+MIB = 1 << 20
 WIDTH, HEIGHT = 1_003, 711  # no multiple of a block, nor of a tile
 RGB = scene(WIDTH, HEIGHT)
 CMYK = np.dstack([255 - RGB, RGB[:, :, :1] // 4])
@@ -104,8 +106,7 @@ TILED = tiff(RGB, photometric="rgb", compression="jpeg", tile=(128, 128))
 def test_other_frames_are_left_to_libtiff(change: str) -> None:
     """A frame header that is not the one that was expected never reaches the decoder that trusts it."""
     main, chunk = picture_of(TILED)
-    decoder = small_jpeg(main, b"", (8, 8))
-    assert decoder is not None
+    decoder = SmallJpeg(main, b"", 8)
     assert decoder.decode(chunk, (128, 128)) is not None
     at = chunk.index(b"\xff\xc0")
     frame = chunk[at : at + 19]
@@ -126,12 +127,38 @@ def test_tables_that_are_none() -> None:
     """Tables that do not parse leave the picture to libtiff; cells that no transform makes do, too."""
     main, chunk = picture_of(TILED)
     for tables in (b"xx", b"\xff\xd8\xff\xdb\x00\x01", b"\xff\xd8\xff\xc0\x00\x04\x00\x00\xff\xd9", b"\xff\xd8\xff"):
-        decoder = small_jpeg(main, tables, (8, 8))
-        assert decoder is not None
+        decoder = SmallJpeg(main, tables, 8)
         assert decoder.decode(chunk, (128, 128)) is None
-    assert small_jpeg(main, b"", (3, 8)) is None
-    assert small_jpeg(main, b"", (1, 1)) is None
-    assert small_jpeg(replace(main, bits=12), b"", (8, 8)) is None
+
+
+def test_scales() -> None:
+    """By the largest of 8, 4 and 2 that cells and chunks are whole numbers of; 12 bits and bands that overlap by 1."""
+    main, _ = picture_of(TILED)
+    shrink = Shrink(8, 16, 1, 128)
+    assert jpeg_scale(main, shrink) == 8
+    assert jpeg_scale(main, replace(shrink, across=4)) == 4
+    assert jpeg_scale(replace(main, chunk_height=24), shrink) == 8
+    assert jpeg_scale(replace(main, chunk_height=20), shrink) == 4
+    assert jpeg_scale(main, replace(shrink, down=3)) == 1
+    assert jpeg_scale(main, replace(shrink, carry=True)) == 1
+    assert jpeg_scale(replace(main, bits=12), shrink) == 1
+    assert jpeg_scale(replace(main, samples=4), shrink) == 1
+    assert jpeg_scale(replace(main, compression=5), shrink) == 1
+
+
+def test_one_strip_for_the_whole_picture() -> None:
+    """A strip of 100 megabytes decoded is made smaller as it comes; one that cannot be is refused by name."""
+    wide = scene(1_300, 600).repeat(8, 0).repeat(8, 1)
+    data = tiff(wide, photometric="rgb", compression="jpeg", rowsperstrip=4800)
+    result = thumbnails(data, sizes=(300,), tiff_threshold_bytes=0)
+    assert result.decision.method == "chunked"
+    assert result.child_memory_peak_bytes <= result.decision.estimated_memory_bytes < 128 * MIB
+    assert imaged_difference(result.thumbnails[0].jpeg, Image.fromarray(wide)) < 3.0
+    at = data.index(b"\xff\xc0")
+    progressive = data[:at] + b"\xff\xc9" + data[at + 2 :]
+    with pytest.raises(ContentError) as caught:
+        made(progressive, 300)
+    assert caught.value.code == "unsupported_feature"
 
 
 def test_damage_is_a_verdict() -> None:
@@ -156,8 +183,7 @@ def test_damage_is_a_verdict() -> None:
 def test_a_cut_chunk_is_truncated() -> None:
     """A stream that ends early is no picture with a grey part."""
     main, chunk = picture_of(TILED)
-    decoder = small_jpeg(main, b"", (8, 8))
-    assert decoder is not None
+    decoder = SmallJpeg(main, b"", 8)
     with pytest.raises(ValueError, match="not enough image data"):
         decoder.decode(chunk[: len(chunk) * 2 // 3], (128, 128))
 

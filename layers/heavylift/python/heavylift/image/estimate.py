@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from heavylift.tiff import tags
-from heavylift.tiff.bands import Path, Shrink, choose_path, pixel_bytes
+from heavylift.tiff.bands import CHUNK_DECODED_BYTES_MAX, Path, Shrink, choose_path, jpeg_scale, pixel_bytes
 from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels
 
 MIB: Final = 1 << 20
@@ -106,6 +106,9 @@ def chunked_decode_bytes(picture: Picture, shrink: Shrink, out_width: int, chunk
         # The decoded band, and a second one at the right edge or with the rows that wait.
         twice = shrink.carry or (picture.tiled and shrink.columns < picture.across)
         band = 2 * stored + one_chunk + pixel * pixels * (2 if twice else 1)
+        scale = jpeg_scale(picture, shrink)
+        if scale > 1:  # twice: JPEGs of one chunk, and the picture that they are put together to
+            band = 2 * stored + 2 * pixel * pixels // scale**2 + min(CHUNK_DECODED_BYTES_MAX, 2 * pixel * pixels)
         if picture.compression in tags.DEFLATE:  # inflated before libtiff gets them, by a library that brings numpy
             band += NUMPY_BYTES + pixels * picture.samples_together * picture.bits // 8 - stored
         if picture.bits > 8 and picture.samples_together == 1:

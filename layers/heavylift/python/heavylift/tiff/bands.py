@@ -129,6 +129,8 @@ def choose_shrink(
         return _shrink_tiles(picture, cells, pixels_max)
     rows_max = max(1, min(chunk_edge, pixels_max // picture.width))
     if choose_path(picture) is Path.CHUNKS:
+        if picture.down == 1:  # one band, which no cell reaches beyond
+            return Shrink(cells[0], cells[1], 1, picture.chunk_height)
         return _shrink_strips(picture.chunk_height, cells, rows_max)
     return _shrink_rows(cells, rows_max)
 
@@ -152,6 +154,21 @@ def _halves(cells: tuple[int, int]) -> tuple[int, int]:
     """Cells that a JPEG's transform can make: whole numbers of the largest of 8, 4 and 2 pixels that they hold."""
     step = next((step for step in (8, 4, 2) if step <= min(cells)), 1)
     return cells[0] // step * step, cells[1] // step * step
+
+
+def jpeg_scale(picture: Picture, shrink: Shrink) -> int:
+    """By how much JPEG chunks can be made smaller while they are decoded, before they are averaged: 8, 4, 2 or 1."""
+    known = {tags.WHITE_IS_ZERO: 1, tags.BLACK_IS_ZERO: 1, tags.RGB: 3, tags.YCBCR: 3, tags.SEPARATED: 4}
+    if picture.compression != tags.JPEG or picture.bits != 8 or picture.fill_order != 1 or shrink.carry:
+        return 1
+    if picture.planar == 1 and known.get(picture.photometric) != picture.samples:
+        return 1
+    sides: tuple[int, ...] = (shrink.across, shrink.down)
+    if picture.tiled:
+        sides += (picture.chunk_width, picture.chunk_height)
+    elif picture.down > 1:
+        sides += (picture.chunk_height,)  # chunks begin where cells do
+    return next((scale for scale in (8, 4, 2) if not any(side % scale for side in sides)), 1)
 
 
 def _shrink_rows(cells: tuple[int, int], rows_max: int) -> Shrink:

@@ -13,12 +13,12 @@ from PIL import Image, TiffImagePlugin
 from heavylift.errors import ContentError
 from heavylift.image.narrow import reducible
 from heavylift.tiff import tags
-from heavylift.tiff.bands import Group, Shrink
+from heavylift.tiff.bands import CHUNK_DECODED_BYTES_MAX, Group, Shrink, held_pixel_bytes, jpeg_scale
 from heavylift.tiff.deflate import ZSTD, fill_raw_frame, inflate, raw_frame_bytes
 from heavylift.tiff.layout import Chunks, Picture, channels, is_wide
 from heavylift.tiff.numbers import lerc_packing, numbers
 from heavylift.tiff.rewrap import Field, Frame, frame, rewrap
-from heavylift.tiff.small_jpeg import small_jpeg
+from heavylift.tiff.small_jpeg import SmallJpeg
 
 if TYPE_CHECKING:
     from heavylift.tiff.samples import Array, Unpacker
@@ -97,9 +97,8 @@ class GroupDecoder:
         self._buffer = bytearray()
         self._lerc_packing = lerc_packing(fields, picture.ifd.header.order)
         tables = next((field.value for field in fields if field.tag == tags.JPEG_TABLES), b"")
-        by_libtiff = unpacker is None and not shrink.carry
-        self._small = small_jpeg(picture, tables, (shrink.across, shrink.down)) if by_libtiff else None
-        self.scale = 1 if self._small is None else self._small.scale
+        self.scale = jpeg_scale(picture, shrink)
+        self._small = None if self.scale == 1 else SmallJpeg(picture, tables, self.scale)
 
     def decode(self, group: Group, stored: Stored) -> list[Image.Image]:
         """A group's pixels from its chunks as stored, by (offset, length). One picture, or one of each channel.
@@ -165,6 +164,9 @@ class GroupDecoder:
             size = (box[2] - box[0], box[3] - box[1])
             part = small.decode(stored[key], size)
             if part is None:
+                if size[0] * size[1] * held_pixel_bytes(self._picture) > CHUNK_DECODED_BYTES_MAX:
+                    # What was planned for is the small picture.
+                    raise ContentError("unsupported_feature", f"a JPEG of {size} pixels that cannot be made smaller")
                 part = self._one(stored[key], size).reduce(scale)
             canvas.paste(part, (box[0] // scale, box[1] // scale))
         return canvas

@@ -15,7 +15,6 @@ from PIL import Image
 from heavylift.tiff import tags
 from heavylift.tiff.layout import Picture
 
-SCALES: Final = (8, 4, 2)
 _START: Final = b"\xff\xd8"
 _TABLES: Final = frozenset({0xDB, 0xC4, 0xDD})  # quantization, Huffman codes, restart interval
 _FRAMES: Final = frozenset({0xC0, 0xC1})  # baseline and extended, in one pass
@@ -41,7 +40,7 @@ class Stream:
 
 
 class SmallJpeg:
-    """Decodes one picture's chunks at 1/``scale``."""
+    """Decodes one picture's chunks at 1/``scale``, which is ``bands.jpeg_scale``'s."""
 
     def __init__(self, picture: Picture, tables: bytes, scale: int) -> None:
         key = (tags.BLACK_IS_ZERO, 1) if picture.planar == 2 else (picture.photometric, picture.samples)
@@ -105,20 +104,6 @@ class SmallJpeg:
                 return None
             at = end
         return None
-
-
-def small_jpeg(picture: Picture, tables: bytes, cells: tuple[int, int]) -> SmallJpeg | None:
-    """A decoder for a picture that is averaged over ``cells``; None where libtiff is the one to take."""
-    key = (tags.BLACK_IS_ZERO, 1) if picture.planar == 2 else (picture.photometric, picture.samples)
-    if picture.compression != tags.JPEG or picture.bits != 8 or key not in _MODES or picture.fill_order != 1:
-        return None
-    sides: tuple[int, ...] = (picture.chunk_width, picture.chunk_height) if picture.tiled else (picture.chunk_height,)
-    if not picture.tiled and picture.down == 1:
-        sides = ()
-    for scale in SCALES:
-        if not any(side % scale for side in (*cells, *sides)):  # chunks begin where cells do
-            return SmallJpeg(picture, tables, scale)
-    return None
 
 
 def _segments(tables: bytes) -> bytes | None:
