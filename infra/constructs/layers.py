@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra import topology
 from infra.config import Config
+from layers.made import is_for_other
 
 # What tests, editors and installs leave behind; it would change an asset's hash and with it the function.
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "**/*.egg-info", "**/.*"]
@@ -43,6 +45,11 @@ class Layers(Construct):
             )
             for name in sorted({*names, topology.SHARED_LAYER})
         }
+        ours = config.architecture
+        for name in self._versions:
+            if is_for_other(layer_dirs[name], ours):
+                sentence = f"layer {name} is not built for {ours}: make layers ARCHITECTURE={ours}"
+                cdk.Annotations.of(self).add_warning_v2(f"heavylift:layer-{name}", sentence)
 
     def of(self, function: topology.Function) -> list[lambda_.ILayerVersion]:
         return [self._versions[name] for name in (*function.layers, topology.SHARED_LAYER)]
