@@ -7,7 +7,6 @@ import { base64 } from "./checksums.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { Sha256 } from "./sha256.js";
 
-const WHOLE_MAX_BYTES = 1024 * 1024; // up to here one read and the browser's own code are quickest
 const BUFFER_BYTES = 1024 * 1024;
 const SLICE_BYTES = 4 * 1024 * 1024;
 
@@ -15,19 +14,14 @@ const SLICE_BYTES = 4 * 1024 * 1024;
 // It is not waited for here: what the page sends before a module has come to its end would be lost.
 const compiling = globalThis.hashwasm.createSHA256().catch(() => null);
 const cancelled = new Set();
+let spare = new ArrayBuffer(BUFFER_BYTES); // handed to the reader and back
 let turn = Promise.resolve();
 
-/** One at a time: the compiled code has one state. */
+/** One at a time: the compiled code has one state, and there is one buffer. */
 function serially(work) {
   const done = turn.then(work);
   turn = done.catch(() => {});
   return done;
-}
-
-const sha256 = (body, id) => (body.size <= WHOLE_MAX_BYTES && globalThis.crypto?.subtle ? whole(body) : serially(() => sliced(body, id)));
-
-async function whole(body) {
-  return base64(new Uint8Array(await crypto.subtle.digest("SHA-256", await body.arrayBuffer())));
 }
 
 /**
@@ -44,14 +38,15 @@ async function* pieces(body) {
   }
   let read = 0;
   try {
-    for (let buffer = new ArrayBuffer(BUFFER_BYTES); ; ) {
-      const { value, done } = await reader.read(new Uint8Array(buffer));
+    for (;;) {
+      const { value, done } = await reader.read(new Uint8Array(spare));
+      spare = value?.buffer ?? spare;
       if (done) break;
       read += value.length;
       yield value;
-      buffer = value.buffer;
     }
   } finally {
+    if (!spare.byteLength) spare = new ArrayBuffer(BUFFER_BYTES); // a read that failed has kept it
     reader.cancel().catch(() => {});
   }
   if (read !== body.size) throw new DOMException("The file is shorter than it was.", "NotReadableError");
@@ -66,7 +61,7 @@ function byteReader(body) {
   }
 }
 
-async function sliced(body, id) {
+async function sha256(body, id) {
   const compiled = await compiling;
   const hash = compiled ? compiled.init() : new Sha256();
   for await (const data of pieces(body)) {
@@ -82,7 +77,7 @@ onmessage = async ({ data: { id, op, body, cancel } }) => {
     return;
   }
   try {
-    const value = op === "fingerprint" ? await fingerprintOf(body) : await sha256(body, id);
+    const value = op === "fingerprint" ? await fingerprintOf(body) : await serially(() => sha256(body, id));
     postMessage({ id, value });
   } catch (error) {
     postMessage({ id, error: { name: error?.name ?? "Error", message: String(error?.message ?? error) } });
