@@ -81,6 +81,7 @@ class Watch:
     first: dict[int, int] = field(default_factory=dict)
     cpu: dict[int, float] = field(default_factory=dict)
     cpu_first: dict[int, float] = field(default_factory=dict)
+    watching: bool = False
     over: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
@@ -88,7 +89,8 @@ class Watch:
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-                self.cpu_first.setdefault(pid, 0.0 if self.first else cpu_s)
+                # A process that comes to be while it is watched has all of its time from this run.
+                self.cpu_first.setdefault(pid, 0.0 if self.watching else cpu_s)
                 self.cpu[pid] = cpu_s
                 if "--type=renderer" in command:
                     held = anonymous_bytes(pid)
@@ -96,6 +98,7 @@ class Watch:
                     self.peaks[pid] = max(held, self.peaks.get(pid, 0))
             except (OSError, StopIteration):
                 continue
+        self.watching = True
 
     def run(self) -> None:
         while not self.over.wait(LOOK_S):
@@ -236,7 +239,7 @@ def measure(bench: Bench, case: str, source: Path, options: argparse.Namespace) 
             )
     summary: dict[str, object] = {"bench": "browser", "case": case, "summary": True, "rounds": options.rounds}
     for name, runs in results.items():
-        summary[name] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        summary[name] = {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
     ratios = [ours["seconds"] / theirs["seconds"] for ours, theirs in zip(results[OURS], results[RIVAL], strict=True)]
     summary["ratio"] = {
         "median": round(statistics.median(ratios), 2),
