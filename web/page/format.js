@@ -70,10 +70,13 @@ export function timeLeft(seconds) {
 
 const HELD_MS = 1_500;
 
-/** What is shown of the time left: other words when they have held for a while, or those shown are old. `now`: milliseconds. */
+/**
+ * What is shown of the time left: words that have held for a while, or whatever is said when those shown are old. The
+ * first estimates are guesses, so nothing is shown at first. `now`: milliseconds.
+ */
 export function steady(now = () => performance.now()) {
   let shown = "";
-  let shownAt = 0;
+  let shownAt = null;
   let next = "";
   let since = 0;
   return (words) => {
@@ -81,9 +84,15 @@ export function steady(now = () => performance.now()) {
       next = words;
       since = now();
     }
-    if (words !== shown && (shown === "" || words === "" || now() - since >= HELD_MS || now() - shownAt >= 2 * HELD_MS)) {
-      shown = words;
-      shownAt = now();
+    if (words === "") {
+      shown = "";
+      shownAt = null;
+    } else {
+      shownAt ??= now();
+      if (words !== shown && (now() - since >= HELD_MS || now() - shownAt >= 2 * HELD_MS)) {
+        shown = words;
+        shownAt = now();
+      }
     }
     return shown;
   };
