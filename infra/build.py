@@ -32,7 +32,7 @@ def build(app: cdk.App, config: Config, layer_dirs: Mapping[str, Path], web: Pat
     if config.protection.firewall:
         there = cdk.Environment(account=config.account or None, region=firewall.REGION)
         acl = FirewallStack(app, f"{name}-firewall", config, env=there, description=words("the distribution's web ACL"))
-        front.add_dependency(acl)
+        front.add_stack_dependency(acl)
         before = (acl,)
     storage = StorageStack(
         app, f"{name}-storage", config, front.origins, env=here, description=words("buckets and table")

@@ -159,5 +159,5 @@ class Identity(Construct):
                 access_token="minutes", id_token="minutes", refresh_token="hours"
             ),
         )
-        client.add_dependency(self._scopes)
+        client.node.add_dependency(self._scopes)
         return client

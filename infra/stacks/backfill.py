@@ -82,6 +82,6 @@ class BackfillStack(cdk.Stack):
             ),
             tracing_configuration=sfn.CfnStateMachine.TracingConfigurationProperty(enabled=config.tracing),
         )
-        self.add_dependency(cdk.Stack.of(handler))
+        self.add_stack_dependency(cdk.Stack.of(handler))
         self.machine = made
         cdk.CfnOutput(self, "Backfill", value=made.ref)

@@ -112,7 +112,7 @@ class FrontStack(cdk.Stack):
         mapping = apigateway.CfnApiMapping(
             self, "Mapping", api_id=self.api.ref, domain_name=domain.ref, stage=self.stage.ref
         )
-        mapping.add_dependency(self.stage)
+        mapping.node.add_dependency(self.stage)
         cdk.CfnOutput(
             self, "ApiDomainTarget", value=domain.attr_regional_domain_name, description="CNAME of the API's own domain"
         )

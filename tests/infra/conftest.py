@@ -38,6 +38,16 @@ class Assembly:
                 if resource["Type"] == kind:
                     yield stack, logical_id, resource
 
+    def warnings(self) -> list[str]:
+        """What keeps this assembly from being deployed strictly."""
+        report = json.loads((self.folder / "validation-report.json").read_text())
+        return [
+            violation["description"]
+            for plugin in report["pluginReports"]
+            if plugin["pluginName"] == "Construct Annotations"
+            for violation in plugin.get("violations", ())
+        ]
+
     def stack(self, name: str) -> dict[str, Any]:
         """The template of the stack with this name, the deployment's before it."""
         return self.templates[f"{self.config.deployment}-{name}"]
@@ -54,7 +64,7 @@ def synthesise(folder: Path, arguments: tuple[str, ...], *before: str, **environ
         env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr[-4_000:]
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def read(folder: Path, stage: str, told: str) -> Assembly:
