@@ -12,6 +12,8 @@ from PIL import Image, TiffImagePlugin
 
 from heavylift.errors import ContentError
 from heavylift.image.narrow import reducible
+from heavylift.image.sources import ByteStream
+from heavylift.ranges import Range
 from heavylift.tiff import tags
 from heavylift.tiff.bands import CHUNK_DECODED_BYTES_MAX, Group, Shrink, held_pixel_bytes, jpeg_scale
 from heavylift.tiff.deflate import ZSTD, fill_raw_frame, inflate, raw_frame_bytes
@@ -23,14 +25,15 @@ from heavylift.tiff.small_jpeg import SmallJpeg
 if TYPE_CHECKING:
     from heavylift.tiff.samples import Array, Unpacker
 
-Stored = dict[tuple[int, int], bytearray]
 Key = tuple[int, int]  # a chunk's offset and length
+Stored = dict[Key, memoryview]
 Box = tuple[int, int, int, int]
 
 # Modes that are all there is to a decoded picture: no palette, nothing that stands for transparent.
 _PLAIN_MODES: Final = frozenset({"L", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "F"})
 # Loaded, so that Pillow does not look for it among all of its plugins (30 ms).
 _TIFF: Final = [TiffImagePlugin.TiffImageFile.format]
+_HEAD_BYTES: Final = 64 << 10  # of a small TIFF's beside its fields' values: more than 4,000 chunks have
 _CANVASES_MAX: Final = 2  # regular groups, and those at the right edge
 
 
@@ -39,6 +42,42 @@ def decoded(tiff: bytes, invert_16: bool) -> Image.Image:
     image = Image.open(io.BytesIO(tiff), formats=_TIFF)
     image.load()
     return reducible(image, invert_16=invert_16)
+
+
+class GroupBytes:
+    """A group's chunks as stored, one behind the other in the order of the file, with room for a TIFF's head.
+
+    ``reuse``: the next group's take their place; else each group's bytes stay as long as somebody looks at them.
+    """
+
+    def __init__(self, fields: Sequence[Field], *, reuse: bool) -> None:
+        self._fields_bytes = sum(len(field.value) for field in fields)
+        self._reuse = reuse
+        self._buffer = bytearray()
+        self._room = self._end = 0
+
+    def read(self, ranges: Sequence[Range], stream: ByteStream) -> Stored:
+        """The chunks of ``ranges``, which the stream gives next, by offset and length."""
+        # Two arrays of four bytes a chunk, however often the group shows it, and fifteen entries.
+        room = _HEAD_BYTES + self._fields_bytes
+        end = room + sum(want.length for want in ranges)
+        if len(self._buffer) < end or not self._reuse:
+            self._buffer = bytearray(end)
+        self._room, self._end = room, end
+        view, at, stored = memoryview(self._buffer), room, {}
+        stream.readinto(view[room:end])
+        for want in ranges:
+            stored[(want.offset, want.length)] = view[at : at + want.length]
+            at += want.length
+        return stored
+
+    def behind(self, head: bytes) -> memoryview | None:
+        """``head`` and the chunks as one file; None where there is no room for it."""
+        start = self._room - len(head)
+        if start < 0:
+            return None
+        self._buffer[start : self._room] = head
+        return memoryview(self._buffer)[start : self._end]
 
 
 class _SmallTiffs:
@@ -100,8 +139,8 @@ class GroupDecoder:
         self.scale = jpeg_scale(picture, shrink)
         self._small = None if self.scale == 1 else SmallJpeg(picture, tables, self.scale)
 
-    def decode(self, group: Group, stored: Stored) -> list[Image.Image]:
-        """A group's pixels from its chunks as stored, by (offset, length). One picture, or one of each channel.
+    def decode(self, group: Group, stored: Stored, together: GroupBytes) -> list[Image.Image]:
+        """A group's pixels from its chunks as stored; they lie ``together``. One picture, or one of each channel.
 
         They are overwritten by the next group's where the cells are larger than a pixel.
         """
@@ -119,8 +158,10 @@ class GroupDecoder:
             numbers = {key: number for number, key in enumerate(stored)}
             order = [numbers[key] for key in keys]
             chunk_size = (self._picture.chunk_width, self._picture.chunk_height)
-            data = rewrap(self._picture, self._fields, size, chunk_size, list(stored.values()), order)
-            return [self._tiffs.decode(data, size)]
+            lengths = [length for _, length in stored]
+            head = frame(self._picture, self._fields, size, chunk_size, lengths, order).head
+            tiff = together.behind(head) or b"".join([head, *stored.values()])
+            return [self._tiffs.decode(tiff, size)]
         canvas: Image.Image | None = None
         for key, box in self._places(group, keys):
             if not key[1]:
@@ -181,11 +222,11 @@ class GroupDecoder:
             found.append((key, (x, y, min(x + width, group.width), min(y + height, group.height))))
         return found
 
-    def _one(self, data: bytearray, size: tuple[int, int]) -> Image.Image:
+    def _one(self, data: memoryview, size: tuple[int, int]) -> Image.Image:
         chunk_size = (self._picture.chunk_width, self._picture.chunk_height)
         return decoded(rewrap(self._picture, self._fields, size, chunk_size, [data], [0]), self._invert)
 
-    def _picture_chunk(self, data: bytearray, size: tuple[int, int]) -> Image.Image:
+    def _picture_chunk(self, data: memoryview, size: tuple[int, int]) -> Image.Image:
         """A chunk that is a WebP or a JPEG 2000 of its own."""
         picture = self._picture
         format_name = "WEBP" if picture.compression == tags.WEBP else "JPEG2000"
@@ -229,7 +270,7 @@ class GroupDecoder:
         mode = "F" if is_wide(self._picture) else empty_mode(self._picture)
         return [background(mode, (group.width, group.height), self._picture) for _ in range(channels(self._picture))]
 
-    def _rows(self, data: bytearray, height: int) -> Array:
+    def _rows(self, data: memoryview, height: int) -> Array:
         """A chunk's bytes as its rows: what libtiff makes of it when it is told that they are grey pixels."""
         import numpy as np
 

@@ -66,7 +66,7 @@ def _libdeflate() -> tuple[Callable[..., Any], type[Exception]] | None:
     return deflate_decode, DeflateError
 
 
-def inflate(stored: bytes | bytearray, view: memoryview) -> None:
+def inflate(stored: bytes | memoryview, view: memoryview) -> None:
     """Fill ``view`` from a zlib stream. ContentError ``truncated``; zlib.error where the bytes do not decode.
 
     As elsewhere a stream may go on behind the bytes that are wanted, and may lack its end mark.

@@ -31,7 +31,7 @@ def lerc_packing(fields: Sequence[Field], order: str) -> int:
     return 0
 
 
-def numbers(picture: Picture, packing: int, stored: bytes | bytearray, height: int) -> Array:
+def numbers(picture: Picture, packing: int, stored: memoryview, height: int) -> Array:
     """A chunk as numbers of shape (rows, chunk width, samples together), ``height`` rows of it at least.
 
     ContentError ``unsupported_feature``, ``corrupt``; the library's own RuntimeErrors.
@@ -53,12 +53,12 @@ def numbers(picture: Picture, packing: int, stored: bytes | bytearray, height: i
     return made
 
 
-def _decoded(picture: Picture, packing: int, stored: bytes | bytearray, bytes_max: int) -> Any:
+def _decoded(picture: Picture, packing: int, stored: memoryview, bytes_max: int) -> Any:
     try:
         if picture.compression in tags.JPEG_XL:
             from imagecodecs import jpegxl_decode
 
-            return jpegxl_decode(stored, index=0, numthreads=1, keeporientation=True)
+            return jpegxl_decode(bytes(stored), index=0, numthreads=1, keeporientation=True)
         from imagecodecs import lerc_decode, zstd_decode
     except ImportError as error:
         name = tags.COMPRESSION_NAMES[picture.compression]
@@ -69,7 +69,7 @@ def _decoded(picture: Picture, packing: int, stored: bytes | bytearray, bytes_ma
         if not inflater.eof:
             raise ContentError("corrupt", "LERC that is compressed: its deflate stream is cut or too long")
     elif packing == _ZSTD:
-        data = zstd_decode(stored, out=bytes_max)
+        data = zstd_decode(bytes(stored), out=bytes_max)
     elif packing:
         raise ContentError("unsupported_feature", f"LERC compressed by {packing}", packing=packing)
     else:

@@ -25,7 +25,7 @@ from heavylift.ranges import Range, drive
 from heavylift.tiff import tags
 from heavylift.tiff.bands import Path, Shrink, choose_path, group_ranges, groups
 from heavylift.tiff.checkpoint import Kept, packed, plan_of, unpacked
-from heavylift.tiff.chunks import GroupDecoder, decoded
+from heavylift.tiff.chunks import GroupBytes, GroupDecoder, decoded
 from heavylift.tiff.deflate import ZSTD, raw_frame
 from heavylift.tiff.layout import Chunks, Picture, by_pillow, channels, is_wide, planes_wanted
 from heavylift.tiff.pace import Paused
@@ -225,16 +225,13 @@ class _Reduction:
         # What is left to average where the decoder has made the pictures smaller.
         left = replace(shrink, across=shrink.across // decoder.scale, down=shrink.down // decoder.scale)
         stream = self._source.stream(wanted())
+        together = GroupBytes(self._fields, reuse=picture.compression != tags.NONE)  # else they are pixels already
         row: Band = []
         for group in groups(picture, shrink, start):
-            stored = {}
-            for want in group_ranges(group, chunks, first):
-                data = bytearray(want.length)
-                stream.readinto(memoryview(data))
-                stored[(want.offset, want.length)] = data
+            stored = together.read(group_ranges(group, chunks, first), stream)
             last = group.y + group.height == picture.height
             with decoding("TIFF"):
-                band = decoder.decode(group, stored)
+                band = decoder.decode(group, stored, together)
                 stored.clear()
                 if shrink.carry:
                     band = self._carried(band, last=last)

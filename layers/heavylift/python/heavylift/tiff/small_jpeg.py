@@ -51,7 +51,7 @@ class SmallJpeg:
         self._largest = (picture.chunk_width, picture.chunk_height)
         self.scale = scale
 
-    def decode(self, stored: bytes | bytearray, size: tuple[int, int]) -> Image.Image | None:
+    def decode(self, stored: bytes | memoryview, size: tuple[int, int]) -> Image.Image | None:
         """The first ``size`` pixels of a chunk, made smaller; None where that is better left to libtiff: a stream of
         another kind, and a chunk whose padding would be averaged with its last pixels."""
         stream = self._stream(stored)
@@ -71,7 +71,7 @@ class SmallJpeg:
         small = (-(-size[0] // scale), -(-size[1] // scale))
         return image if image.size == small else image.crop((0, 0, *small))
 
-    def _stream(self, stored: bytes | bytearray) -> Stream | None:
+    def _stream(self, stored: bytes | memoryview) -> Stream | None:
         if self._tables is None or stored[:2] != _START:
             return None
         at = 2
