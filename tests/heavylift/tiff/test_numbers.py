@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -74,3 +75,16 @@ def test_numbers_of_another_kind_are_corrupt(compression: str) -> None:
         with pytest.raises(ContentError) as caught:
             reduced(broken, EDGE)
         assert caught.value.code in ("corrupt", "truncated")
+
+
+def test_a_chunk_that_claims_to_be_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that runs out of memory over a chunk was told a lie by it: that is the file's fault."""
+
+    def hungry(data: bytes) -> None:
+        raise MemoryError
+
+    data = tiff(RGB[:, :, 1].copy(), photometric="minisblack", compression="lerc", tile=(64, 64))
+    monkeypatch.setattr(imagecodecs, "lerc_decode", hungry)
+    with pytest.raises(ContentError) as caught:
+        reduced(data, EDGE)
+    assert caught.value.code == "corrupt"

@@ -40,7 +40,10 @@ def numbers(picture: Picture, packing: int, stored: memoryview, height: int) -> 
 
     rows = picture.chunk_height if picture.tiled else height
     decoded_bytes = rows * picture.row_bytes(picture.chunk_width)
-    made = np.asarray(_decoded(picture, packing, stored, decoded_bytes + decoded_bytes // 8 + _SLACK_BYTES))
+    try:
+        made = np.asarray(_decoded(picture, packing, stored, decoded_bytes + decoded_bytes // 8 + _SLACK_BYTES))
+    except MemoryError as error:  # what is needed was estimated: the chunk claims to be larger
+        raise ContentError("corrupt", f"a chunk that claims more numbers than {rows} rows have") from error
     if made.ndim == 2:
         made = made[:, :, None]
     kind = {1: "u", 2: "i", 3: "f"}[picture.sample_format]
