@@ -108,7 +108,7 @@ def test_functions_killed_at_random_moments(desk: Desk, tiff: bytes) -> None:
 @pytest.mark.parametrize(
     ("function", "fault"),
     [
-        ("thumbnail", {"memory_mb": 60}),
+        ("thumbnail", {"memory_mb": 36}),  # it claims the file, and dies when its decoder starts
         # Some thirty cold starts, one after another: it never lives to its first write, so only the sweeper's own
         # messages count as attempts, each of which ends in the dead-letter queue too.
         pytest.param("validate", {"timeout_s": 0.01}, marks=pytest.mark.full),
@@ -117,7 +117,7 @@ def test_functions_killed_at_random_moments(desk: Desk, tiff: bytes) -> None:
 def test_five_attempts_end_in_failed_and_retry_mends(tiff: bytes, function: str, fault: dict[str, float]) -> None:
     """Over memory or time on every attempt: dead-letter queue, `failed` with its stage; a retry goes on from there."""
     # Slower clocks than above: the fifth receive has to come before the sweeper on a busy machine too.
-    with running_stack(env={"HEAVYLIFT_TIME_SCALE": "300"}) as stack:
+    with running_stack(env={"HEAVYLIFT_TIME_SCALE": "600"}) as stack:
         desk = Desk(stack, stack.token("five"), "five")
         stack.faults({"functions": {function: fault}})
         if function == "thumbnail":
