@@ -113,7 +113,7 @@ def verdict_of(record: FileRecord, placed: Placed, found: Header | None, now: fl
         status=status,
         kind="dicom",
         mode="single",
-        part_size=max(record.size, 1),
+        part_size=0,  # readers know it from the size: a single PUT has one part
         checksum="sha256" if checksums.get("sha256_proven") else "none",
         declared_kind=None,
         declared_sha256=None if checksums.get("sha256") else record.declared_sha256,
