@@ -263,7 +263,7 @@ def test_a_page_that_was_closed_goes_on_with_the_missing_parts(page: Page, tmp_p
     path = written(tmp_path / "again.bin", 36 * MIB + 1, 5)
     page.begin()
     page.pick("#files", path)
-    page.stack.faults({"s3": {"latency_ms": 300}})
+    page.stack.faults({"s3": {"latency_ms": {"UploadPart": 2_500}}})  # some parts arrive together, others wait
     page.start("files")
     wait(lambda: page.received() >= 5 * MIB, "no parts arrive")
     page.browser.open("about:blank")
@@ -279,7 +279,7 @@ def test_a_page_that_was_closed_goes_on_with_the_missing_parts(page: Page, tmp_p
     page.begin()
     before = part_puts(page.stack)
     page.pick("#files", path)
-    page.stack.faults({"s3": {"latency_ms": 1_500}})
+    page.stack.faults({"s3": {"latency_ms": {"UploadPart": 1_500}}})
     page.start("files")
     wait(lambda: part_puts(page.stack) > before, "it does not go on")
     page.offline(True)
