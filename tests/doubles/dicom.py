@@ -181,7 +181,7 @@ def pump(
         try:
             deliver_together(world, messages)
         except Killed:
-            # The sandbox's other threads are dead, too: each meets the same end at its next call, before calls pass again.
+            # Its other threads are dead, too: each meets the same end at its next call, before calls pass again.
             threading.Event().wait(0.03)
             world.gate.around = world.gate.around if go_on else None
         after()
