@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import threading
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -181,8 +180,6 @@ def pump(
         try:
             deliver_together(world, messages)
         except Killed:
-            # Its other threads are dead, too: each meets the same end at its next call, before calls pass again.
-            threading.Event().wait(0.03)
             world.gate.around = world.gate.around if go_on else None
         after()
     raise AssertionError(f"{rounds} rounds and no end: {world.queues.messages[:3]}")

@@ -45,6 +45,7 @@ class Gate:
     def __init__(self, services: dict[str, Any]) -> None:
         self._services = services
         self._lock = threading.Lock()
+        self.atomic = threading.RLock()
         self.calls: list[Call] = []
         self.around: Around | None = None
 
@@ -66,13 +67,20 @@ class _Face:
     def __init__(self, gate: Gate, service: str, double: Any) -> None:
         self._gate, self._service, self._double = gate, service, double
 
+    def _carried_out(self, method: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """One call at a time, as each is atomic on AWS: a condition and its write are not parted by another thread."""
+        with self._gate.atomic:
+            return method(**arguments)
+
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         method = getattr(self._double, operation)
         if operation == "generate_presigned_url":  # no call: it is computed here
             return method  # type: ignore[no-any-return]
 
         def call(**arguments: Any) -> Any:
-            return self._gate.pass_through(self._service, operation, arguments, lambda: method(**arguments))
+            return self._gate.pass_through(
+                self._service, operation, arguments, lambda: self._carried_out(method, arguments)
+            )
 
         return call
 
